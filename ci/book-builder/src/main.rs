@@ -1,0 +1,2 @@
+//! Sketch.
+fn main() {}
