@@ -1,6 +1,6 @@
 //! Finds libtorch before the compiler does, so that a missing set-up is one
 //! line to type and not a page of C++ errors.
-use std::{env, path::Path, process};
+use std::{env, fs, path::Path, process};
 
 fn main() {
     println!("cargo:rerun-if-env-changed=LIBTORCH");
@@ -16,6 +16,9 @@ fn main() {
         );
         process::exit(1);
     }
+    let version = fs::read_to_string(Path::new(&libtorch).join("build-version"))
+        .map_or_else(|_| "unknown".into(), |text| text.trim().to_owned());
+    println!("cargo:rustc-env=LIBTORCH_VERSION={version}");
     // The binary finds libtorch where it was built against, with nothing exported.
     println!("cargo:rustc-link-arg=-Wl,-rpath,{libtorch}/lib");
 }

@@ -1,2 +1,86 @@
-//! Sketch.
-fn main() {}
+//! `cargo x`: the project's own commands.
+//!
+//! One file a command: `setup` brings the native libraries that `ci/native.toml`
+//! pins, `doctor` says what this machine has and lacks, `test` and `learn` are the
+//! two commands of the README, `book` renders and checks the book, `peers` measures
+//! other stacks, `tidy` checks the project's own rules. The rest supports them:
+//!
+//! - [`native_pins`], [`pip`], [`wheel`], [`installed`], [`libtorch`], [`disk`]: the steps of a set-up
+//! - [`toolchain`]: the programs of the machine, and the command that installs each
+//! - [`test_output`]: reads what the test programs print
+//! - [`phases`], [`quantities`], [`cargo`]: where the time went, sizes in words, child processes
+//!
+//! Nothing here links libtorch: these commands must run before it is there.
+
+mod book;
+mod cargo;
+mod disk;
+mod doctor;
+mod installed;
+mod learn;
+mod libtorch;
+mod native_pins;
+mod peers;
+mod phases;
+mod pip;
+mod project_root;
+mod quantities;
+mod setup;
+mod test;
+mod test_output;
+mod tidy;
+mod toolchain;
+mod wheel;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+/// The project's own commands.
+#[derive(Parser)]
+#[command(name = "cargo x", bin_name = "cargo x", version)]
+struct Cli {
+    /// Root of the project, instead of the one found from the current folder.
+    #[arg(long, global = true, hide = true)]
+    root: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Fetch the native libraries that are missing (pinned in ci/native.toml).
+    Setup(setup::Args),
+    /// Say what this machine has, what it lacks, and the command that mends it.
+    Doctor(doctor::Args),
+    /// Set up what is missing and run every test; skipped ones are listed.
+    Test(test::Args),
+    /// Set up what is missing, run the chapters here and render the book with your figures.
+    Learn(learn::Args),
+    /// Render the book, or check it.
+    Book(book::Args),
+    /// Measure other stacks (PyTorch, ONNX Runtime, ...) on the same work.
+    Peers(peers::Args),
+    /// Check the project's own rules, formatting and lints.
+    Tidy(tidy::Args),
+}
+
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let root = &project_root::find(cli.root)?;
+    match cli.command {
+        Command::Setup(args) => setup::run(args, root),
+        Command::Doctor(args) => doctor::run(args, root),
+        Command::Test(args) => test::run(args, root),
+        Command::Learn(args) => learn::run(args, root),
+        Command::Book(args) => book::run(args, root),
+        Command::Peers(args) => peers::run(args, root),
+        Command::Tidy(args) => tidy::run(args, root),
+    }
+}
+
+fn main() -> ExitCode {
+    run(Cli::parse()).unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}

@@ -1,1 +1,37 @@
-//! Sketch.
+//! Chapter 1: ResNet inference on the CPU, the honest baseline.
+//!
+//! Pictures stream through a pipeline (read, decode, resize, normalise, batch,
+//! infer, top-k, write); every stage is timed, and the model climbs a ladder of
+//! rungs that make it faster without changing its answers.
+//!
+//! Not here: training (but for the small program that made the digits
+//! checkpoint), other devices (chapter 2), other engines (chapter 2).
+//!
+//! A map, in the order of the data:
+//!
+//! | module | idea |
+//! | --- | --- |
+//! | [`cli`], [`commands`] | what can be asked, one file a command |
+//! | [`source`] | pictures from a folder, a data set, or noise |
+//! | [`preprocess`] | bytes to the pixels that the model was trained on |
+//! | [`pipeline`] | the stages, their queues, their clocks |
+//! | [`engine`] | what the pipeline asks of a model, free of libtorch |
+//! | [`tch_engine`] | libtorch behind that trait, on each rung |
+//! | [`resnet`] | the network: shapes, weights, forward pass |
+//! | [`model`] | which weights, and what they say of themselves |
+//! | [`allocator`], [`setting`] | malloc, device, threads: settled before the first batch |
+//! | [`failure`] | from an error to an exit code |
+
+pub mod allocator;
+pub mod cli;
+pub mod commands;
+pub mod engine;
+pub mod failure;
+pub mod memory;
+pub mod model;
+pub mod pipeline;
+pub mod preprocess;
+pub mod resnet;
+pub mod setting;
+pub mod source;
+pub mod tch_engine;

@@ -1,0 +1,13 @@
+//! One file a command.
+
+pub mod ladder;
+pub mod learn;
+pub mod run;
+pub mod worker;
+
+/// What the figures of this chapter depend on: if one has changed, they are stale.
+pub fn depends_on() -> Vec<String> {
+    ["chapters/01-cpu/src", "ci/native.toml", "Cargo.lock"]
+        .map(str::to_owned)
+        .to_vec()
+}

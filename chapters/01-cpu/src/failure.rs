@@ -1,0 +1,78 @@
+//! From an error to a line on stderr and an exit code.
+
+use std::io::{self, Write};
+
+use accel::{device::DeviceError, exit};
+use datasets::{checkpoint::CheckpointError, images::ImagesError};
+
+use crate::{
+    engine::EngineError, model::ModelError, resnet::weights::WeightsError, source::SourceError,
+};
+
+/// An input that was refused before work began.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Refused(pub String);
+
+/// Prints the error and its causes; returns the exit code.
+pub fn report(error: &anyhow::Error) -> u8 {
+    if closed_pipe(error) {
+        // The reader has what it wanted (`| head`): nothing failed.
+        return exit::OK;
+    }
+    // stderr may be closed, too; there is no one left to tell.
+    let _ = writeln!(io::stderr(), "error: {error:#}");
+    code(error)
+}
+
+fn closed_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause
+            .downcast_ref::<StdoutError>()
+            .is_some_and(|e| e.0.kind() == io::ErrorKind::BrokenPipe)
+    })
+}
+
+fn code(error: &anyhow::Error) -> u8 {
+    for cause in error.chain() {
+        if cause.is::<DeviceError>() {
+            return exit::DEVICE;
+        }
+        let refused = cause.is::<Refused>()
+            || cause.is::<CheckpointError>()
+            || cause.is::<ImagesError>()
+            || cause.is::<WeightsError>()
+            || matches!(
+                cause.downcast_ref::<ModelError>(),
+                Some(ModelError::Checkpoint(_) | ModelError::Weights(_) | ModelError::Differs { .. })
+            )
+            || matches!(
+                cause.downcast_ref::<SourceError>(),
+                Some(SourceError::Images(_) | SourceError::Cifar(_))
+            )
+            || matches!(
+                cause.downcast_ref::<EngineError>(),
+                Some(EngineError::Shape { .. })
+            );
+        if refused {
+            return exit::USAGE;
+        }
+    }
+    exit::FAILED
+}
+
+/// stdout could not be written.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write to stdout: {0}")]
+pub struct StdoutError(#[source] pub io::Error);
+
+/// Writes a line to stdout; `println!` would panic on a closed pipe.
+///
+/// # Errors
+/// [`StdoutError`], which counts as success if the pipe was closed.
+pub fn print_line(line: &str) -> Result<(), StdoutError> {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{line}")
+        .and_then(|()| stdout.flush())
+        .map_err(StdoutError)
+}

@@ -1,0 +1,284 @@
+//! From the bytes of a picture to the pixels that a model was trained on.
+//!
+//! The steps and their rounding are torchvision's (`Resize(256)`,
+//! `CenterCrop(224)`, `ToTensor`, `Normalize`), so that a checkpoint trained
+//! there sees the same picture here.
+
+use std::io::Cursor;
+
+use fast_image_resize::{
+    FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer,
+    images::{Image, ImageRef},
+};
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
+use thiserror::Error;
+use zune_jpeg::{
+    JpegDecoder,
+    zune_core::{bytestream::ZCursor, colorspace::ColorSpace, options::DecoderOptions},
+};
+
+/// Largest picture that is decoded, in pixels: 64 megapixels take 192 MB as
+/// RGB. A header can claim more than any memory holds.
+pub const MAX_PIXELS: u64 = 64 << 20;
+
+/// Mean of ImageNet's channels, RGB in `0..=1`, as torchvision's weights expect.
+pub const IMAGENET_MEAN: [f32; 3] = [0.485, 0.456, 0.406];
+/// Standard deviation of ImageNet's channels.
+pub const IMAGENET_STD: [f32; 3] = [0.229, 0.224, 0.225];
+
+/// Why a picture cannot be read.
+#[derive(Debug, Error)]
+pub enum PictureError {
+    /// Nothing in it.
+    #[error("the file is empty")]
+    Empty,
+    /// Another format.
+    #[error("neither a JPEG nor a PNG: it begins with {beginning}")]
+    UnknownFormat {
+        /// The first bytes, as hexadecimal digits.
+        beginning: String,
+    },
+    /// Too many pixels.
+    #[error("{width} x {height} pixels are more than the {MAX_PIXELS} that are decoded")]
+    TooLarge {
+        /// Pixels.
+        width: u64,
+        /// Pixels.
+        height: u64,
+    },
+    /// Cut short or damaged.
+    #[error("damaged {format}: {message}")]
+    Damaged {
+        /// `JPEG` or `PNG`.
+        format: &'static str,
+        /// The decoder's words.
+        message: String,
+    },
+    /// The resizer refused.
+    #[error("cannot resize {width} x {height} pixels: {message}")]
+    Resize {
+        /// Pixels.
+        width: u32,
+        /// Pixels.
+        height: u32,
+        /// The resizer's words.
+        message: String,
+    },
+}
+
+/// Pixels of 8 bits, interleaved (HWC).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Picture {
+    /// Pixels.
+    pub width: u32,
+    /// Pixels.
+    pub height: u32,
+    /// 1 for grey, 3 for RGB.
+    pub channels: usize,
+    /// `height * width * channels` values.
+    pub pixels: Vec<u8>,
+}
+
+// ANCHOR: decode
+/// Decodes a JPEG or a PNG to RGB. Grey becomes three equal channels, 16 bits
+/// become 8, alpha is dropped, CMYK is converted.
+///
+/// # Errors
+/// [`PictureError`], without a panic, whatever the bytes are.
+pub fn decode(bytes: &[u8]) -> Result<Picture, PictureError> {
+    match bytes {
+        [] => Err(PictureError::Empty),
+        [0xFF, 0xD8, ..] => decode_jpeg(bytes),
+        [0x89, b'P', b'N', b'G', ..] => decode_png(bytes),
+        _ => Err(PictureError::UnknownFormat {
+            beginning: bytes.iter().take(8).map(|b| format!("{b:02x}")).collect(),
+        }),
+    }
+}
+// ANCHOR_END: decode
+
+fn decode_jpeg(bytes: &[u8]) -> Result<Picture, PictureError> {
+    let damaged = |error: zune_jpeg::errors::DecodeErrors| PictureError::Damaged {
+        format: "JPEG",
+        message: error.to_string(),
+    };
+    // Strict: a file cut short is an error, not a picture with a grey end.
+    let options = DecoderOptions::default()
+        .set_strict_mode(true)
+        .set_max_width(usize::from(u16::MAX))
+        .set_max_height(usize::from(u16::MAX))
+        .jpeg_set_out_colorspace(ColorSpace::RGB);
+    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
+    decoder.decode_headers().map_err(damaged)?;
+    let (width, height) = decoder.dimensions().unwrap_or_default();
+    check_size(width as u64, height as u64)?;
+    let pixels = decoder.decode().map_err(damaged)?;
+    let (width, height) = (width as u32, height as u32);
+    let expected = width as usize * height as usize * 3;
+    if pixels.len() != expected {
+        return Err(PictureError::Damaged {
+            format: "JPEG",
+            message: format!("expected {expected} bytes of RGB, got {}", pixels.len()),
+        });
+    }
+    // The decoder fills what is missing at the end of a baseline file with
+    // grey; a whole file ends with the marker FF D9.
+    if !bytes.windows(2).rev().take(4096).any(|w| w == [0xFF, 0xD9]) {
+        return Err(PictureError::Damaged {
+            format: "JPEG",
+            message: "cut short: no end-of-image marker".into(),
+        });
+    }
+    Ok(Picture {
+        width,
+        height,
+        channels: 3,
+        pixels,
+    })
+}
+
+fn decode_png(bytes: &[u8]) -> Result<Picture, PictureError> {
+    let damaged = |error: image::ImageError| PictureError::Damaged {
+        format: "PNG",
+        message: error.to_string(),
+    };
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), ImageFormat::Png);
+    let mut limits = Limits::default();
+    // 16 bits and 4 channels a pixel at most.
+    limits.max_alloc = Some(MAX_PIXELS * 8);
+    reader.limits(limits);
+    let decoder = reader.into_decoder().map_err(damaged)?;
+    let (width, height) = decoder.dimensions();
+    check_size(width.into(), height.into())?;
+    let picture = DynamicImage::from_decoder(decoder)
+        .map_err(damaged)?
+        .into_rgb8();
+    Ok(Picture {
+        width,
+        height,
+        channels: 3,
+        pixels: picture.into_raw(),
+    })
+}
+
+fn check_size(width: u64, height: u64) -> Result<(), PictureError> {
+    if width * height > MAX_PIXELS {
+        return Err(PictureError::TooLarge { width, height });
+    }
+    Ok(())
+}
+
+/// How pictures become the pixels of a model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Transform {
+    /// The shorter side after resizing, in pixels; `None` leaves the picture as it is.
+    pub resize: Option<u32>,
+    /// Height and width of the square that is cut from the middle, in pixels.
+    pub crop: u32,
+    /// Mean of each channel, in `0..=1`.
+    pub mean: Vec<f32>,
+    /// Standard deviation of each channel, in `0..=1`.
+    pub std: Vec<f32>,
+}
+
+impl Transform {
+    /// torchvision's for its ImageNet weights.
+    pub fn imagenet() -> Self {
+        Transform {
+            resize: Some(256),
+            crop: 224,
+            mean: IMAGENET_MEAN.to_vec(),
+            std: IMAGENET_STD.to_vec(),
+        }
+    }
+
+    /// Channels of the result.
+    pub fn channels(&self) -> usize {
+        self.mean.len()
+    }
+
+    // ANCHOR: resize
+    /// Resizes the shorter side by an antialiased triangle filter, as Pillow's
+    /// `BILINEAR` does; the longer side keeps the proportion, rounded down.
+    ///
+    /// # Errors
+    /// [`PictureError::Resize`].
+    pub fn resize(&self, resizer: &mut Resizer, picture: Picture) -> Result<Picture, PictureError> {
+        let Some(short) = self.resize else {
+            return Ok(picture);
+        };
+        let (width, height) = (picture.width, picture.height);
+        let scaled = |long: u32, side: u32| {
+            u32::try_from(u64::from(short) * u64::from(long) / u64::from(side.max(1)))
+                .unwrap_or(u32::MAX)
+        };
+        let (new_width, new_height) = if width <= height {
+            (short, scaled(height, width))
+        } else {
+            (scaled(width, height), short)
+        };
+        if (new_width, new_height) == (width, height) {
+            return Ok(picture);
+        }
+        check_size(new_width.into(), new_height.into())?;
+        let failed = |message: String| PictureError::Resize {
+            width,
+            height,
+            message,
+        };
+        let pixel_type = if picture.channels == 1 {
+            PixelType::U8
+        } else {
+            PixelType::U8x3
+        };
+        let source = ImageRef::new(width, height, &picture.pixels, pixel_type)
+            .map_err(|e| failed(e.to_string()))?;
+        let mut resized = Image::new(new_width, new_height, pixel_type);
+        let options =
+            ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
+        resizer
+            .resize(&source, &mut resized, &options)
+            .map_err(|e| failed(e.to_string()))?;
+        Ok(Picture {
+            width: new_width,
+            height: new_height,
+            channels: picture.channels,
+            pixels: resized.into_vec(),
+        })
+    }
+    // ANCHOR_END: resize
+
+    // ANCHOR: normalise
+    /// Cuts out the middle and turns it to planes of floats:
+    /// `(value / 255 - mean) / std`, CHW.
+    ///
+    /// * `out`: receives `channels * crop * crop` values; a picture smaller than
+    ///   the crop is framed with zeros, as torchvision pads
+    pub fn normalise(&self, picture: &Picture, out: &mut [f32]) {
+        let side = self.crop as usize;
+        let (width, height) = (picture.width as usize, picture.height as usize);
+        // Python's round(), which torchvision calls: ties go to the even number.
+        let offset =
+            |length: usize| ((length as f64 - side as f64) / 2.0).round_ties_even() as isize;
+        let (top, left) = (offset(height), offset(width));
+        for (channel, plane) in out.chunks_exact_mut(side * side).enumerate() {
+            let scale = 1.0 / (255.0 * self.std[channel]);
+            let bias = -self.mean[channel] / self.std[channel];
+            let from = channel.min(picture.channels - 1);
+            for (y, row) in plane.chunks_exact_mut(side).enumerate() {
+                let Some(y) = y.checked_add_signed(top).filter(|&y| y < height) else {
+                    row.fill(bias);
+                    continue;
+                };
+                let line = &picture.pixels[y * width * picture.channels..][..width * picture.channels];
+                for (x, value) in row.iter_mut().enumerate() {
+                    *value = match x.checked_add_signed(left).filter(|&x| x < width) {
+                        Some(x) => f32::from(line[x * picture.channels + from]) * scale + bias,
+                        None => bias,
+                    };
+                }
+            }
+        }
+    }
+    // ANCHOR_END: normalise
+}

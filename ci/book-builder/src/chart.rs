@@ -1,0 +1,582 @@
+//! Charts as inline SVG, the same bytes for the same result files.
+//!
+//! Series differ by shape (filled or outlined bars; markers and dashes) and not
+//! only by colour, every point's number stands beside it or in the table beneath,
+//! and colours come from `theme/figures.css`, so that each theme has its own.
+//! There is no blank line in the SVG: one would end the HTML block in CommonMark.
+
+use std::fmt::Write;
+
+use crate::{
+    directive::{Chart, ChartKind},
+    field::{self, Cell, Label},
+    markup::html,
+    measurement::{self, Measurement, Origin, Source},
+    provenance,
+    quantity::{Quantity, plain},
+};
+
+/// Width of every chart in user units. A phone shows it a little smaller, a wide
+/// page a little larger (`max-width` in `theme/figures.css`).
+const WIDTH: f64 = 420.0;
+
+/// One number to draw.
+struct Point {
+    label: String,
+    /// Horizontal position, of line charts.
+    x: f64,
+    value: f64,
+    /// 25th and 75th percentile of the samples.
+    middle: Option<(f64, f64)>,
+}
+
+/// Points that belong together.
+struct Series {
+    name: String,
+    origin: Origin,
+    points: Vec<Point>,
+}
+
+/// Renders a chart, its data as a folded table, and its provenance.
+///
+/// * `up`: the way from the page to the book's root
+///
+/// # Errors
+/// One message for each row or field that the published file lacks, or that there
+/// is nothing to draw.
+pub fn render(chart: &Chart, measurement: &Measurement, up: &str) -> Result<String, Vec<String>> {
+    let ids = measurement::select(measurement, &chart.selection).map_err(|error| vec![error])?;
+    let mut errors = Vec::new();
+    let mut labels = Vec::new();
+    let mut left_out = Vec::new();
+    let mut series = Vec::new();
+    for source in measurement.sources() {
+        series.extend(read(
+            chart,
+            source,
+            &ids,
+            &mut labels,
+            &mut left_out,
+            &mut errors,
+        ));
+    }
+    errors.sort();
+    errors.dedup();
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    if series.iter().all(|series| series.points.is_empty()) {
+        return Err(vec![format!(
+            "nothing to draw: no row of {} has a number {:?}",
+            measurement.name, chart.field
+        )]);
+    }
+    let title = measurement.title(chart.title.as_deref());
+    let unit = Quantity::of(&chart.field);
+    let svg = match &chart.kind {
+        ChartKind::Bar => bars(title, &chart.field, &unit, &series),
+        ChartKind::Line { x, .. } => lines(title, x, &chart.field, &unit, &series),
+    };
+    labels.sort_unstable();
+    labels.dedup();
+    let mut out = format!(
+        "<figure class=\"figure chart\">\n<figcaption>{}</figcaption>\n{svg}",
+        html(title)
+    );
+    for line in left_out {
+        let _ = writeln!(out, "<p class=\"provenance\">{}</p>", html(&line));
+    }
+    out.push_str(&provenance::brief(measurement, &ids, &labels));
+    out.push_str(&provenance::missing(measurement));
+    let _ = writeln!(
+        out,
+        "<details><summary>The chart's numbers as a table, and how they were measured</summary>\n{}{}</details>",
+        data_table(title, chart, &unit, &series),
+        provenance::full(measurement, &ids, &labels, up)
+    );
+    out.push_str("</figure>\n");
+    Ok(out)
+}
+
+fn read(
+    chart: &Chart,
+    source: &Source,
+    ids: &[String],
+    labels: &mut Vec<Label>,
+    left_out: &mut Vec<String>,
+    errors: &mut Vec<String>,
+) -> Vec<Series> {
+    let published = source.origin == Origin::Published;
+    let mut all: Vec<Series> = Vec::new();
+    for id in ids {
+        let Some(row) = source.file.row(id) else {
+            continue;
+        };
+        let mut number = |field: &str, labels: Option<&mut Vec<Label>>| match field::cell(
+            &source.file,
+            row,
+            field,
+        ) {
+            Ok(Cell::Number(value, label)) => {
+                if let Some(labels) = labels {
+                    labels.push(label);
+                }
+                Some(value)
+            }
+            Ok(Cell::Absent(reason)) => {
+                left_out.push(format!(
+                    "Not drawn: {} ({}; {reason}).",
+                    row.label,
+                    class(source.origin)
+                ));
+                None
+            }
+            Ok(Cell::Text(text)) => {
+                if published {
+                    errors.push(format!("{field} of {id} is not a number: {text:?}"));
+                }
+                None
+            }
+            Err(error) => {
+                if published {
+                    errors.push(error);
+                }
+                None
+            }
+        };
+        let Some(value) = number(&chart.field, Some(labels)) else {
+            continue;
+        };
+        let (name, x) = match &chart.kind {
+            ChartKind::Bar => (source.heading(), 0.0),
+            ChartKind::Line { x, series } => {
+                let Some(x) = number(x, None) else { continue };
+                let name = match series {
+                    None => source.heading(),
+                    Some(field) => match field::cell(&source.file, row, field) {
+                        Ok(Cell::Text(text)) => text,
+                        Ok(Cell::Number(value, _)) => {
+                            format!("{} {}", field.replace('_', " "), plain(value))
+                        }
+                        Ok(Cell::Absent(reason)) => reason,
+                        Err(error) => {
+                            if published {
+                                errors.push(error);
+                            }
+                            continue;
+                        }
+                    },
+                };
+                let name = match (series, source.origin) {
+                    (Some(_), Origin::Yours) => format!("{name}, yours"),
+                    _ => name,
+                };
+                (name, x)
+            }
+        };
+        let point = Point {
+            label: row.label.clone(),
+            x,
+            value,
+            middle: field::middle_half(row, &chart.field),
+        };
+        match all.iter_mut().find(|series| series.name == name) {
+            Some(series) => series.points.push(point),
+            None => all.push(Series {
+                name,
+                origin: source.origin,
+                points: vec![point],
+            }),
+        }
+    }
+    for series in &mut all {
+        if matches!(chart.kind, ChartKind::Line { .. }) {
+            series.points.sort_by(|a, b| a.x.total_cmp(&b.x));
+        }
+    }
+    all
+}
+
+/// The largest thing that must fit on the axis of values.
+fn top(series: &[Series]) -> f64 {
+    series
+        .iter()
+        .flat_map(|series| &series.points)
+        .map(|point| {
+            point
+                .middle
+                .map_or(point.value, |(_, high)| high.max(point.value))
+        })
+        .fold(0.0, f64::max)
+}
+
+/// Round steps of 1, 2 or 5 times a power of ten from 0 to just above `top`.
+fn ticks(top: f64) -> Vec<f64> {
+    if !(top.is_finite() && top > 0.0) {
+        return vec![0.0, 1.0];
+    }
+    let rough = top / 4.0;
+    let power = 10_f64.powf(rough.log10().floor());
+    let step = [1.0, 2.0, 5.0, 10.0]
+        .into_iter()
+        .map(|factor| factor * power)
+        .find(|step| *step >= rough * 0.999)
+        .unwrap_or(power * 10.0);
+    let count = (top / step * 0.999_999).ceil().max(1.0);
+    // At most ten: `step` is at least a quarter of `top`, rounded up.
+    (0..=count as usize)
+        .map(|index| index as f64 * step)
+        .collect()
+}
+
+/// A label in lines that fit the chart's width; what three lines cannot hold is in the
+/// table beneath.
+fn wrapped(label: &str) -> Vec<String> {
+    // 13 px letters of the book's font are 7 units wide on average.
+    const LETTERS: usize = 56;
+    const LINES: usize = 3;
+    let mut lines: Vec<String> = vec![String::new()];
+    for word in label.split_whitespace() {
+        let letters: Vec<char> = word.chars().collect();
+        for part in letters.chunks(LETTERS) {
+            let line = lines.last().map_or(0, |line| line.chars().count());
+            if line > 0 && line + 1 + part.len() > LETTERS {
+                lines.push(String::new());
+            }
+            if let Some(line) = lines.last_mut() {
+                if !line.is_empty() {
+                    line.push(' ');
+                }
+                line.extend(part);
+            }
+        }
+    }
+    if lines.len() > LINES {
+        lines.truncate(LINES);
+        if let Some(line) = lines.last_mut() {
+            line.push('…');
+        }
+    }
+    lines
+}
+
+fn opening(title: &str, field: &str, unit: &Quantity, series: &[Series], height: f64) -> String {
+    let mut said = String::new();
+    for series in series {
+        let numbers: Vec<String> = series
+            .points
+            .iter()
+            .map(|point| format!("{} {}", point.label, unit.print(point.value)))
+            .collect();
+        let _ = write!(said, "{}: {}. ", series.name, numbers.join("; "));
+    }
+    format!(
+        "<svg role=\"img\" aria-label=\"{title}\" viewBox=\"0 0 {WIDTH:.0} {height:.0}\" xmlns=\"http://www.w3.org/2000/svg\">\n<title>{title}</title>\n<desc>{} in {}. {}</desc>\n",
+        html(&field.replace('_', " ")),
+        html(&unit.heading(field)),
+        html(said.trim_end()),
+        title = html(title),
+    )
+}
+
+/// Horizontal bars, each under its label: a label of any length fits a phone.
+fn bars(title: &str, field: &str, unit: &Quantity, series: &[Series]) -> String {
+    const BAR: f64 = 16.0;
+    const LABEL: f64 = 17.0;
+    const GAP: f64 = 10.0;
+    // Right of the longest bar stands its number.
+    const NUMBER: f64 = 62.0;
+    let mut names: Vec<&str> = Vec::new();
+    for point in series.iter().flat_map(|series| &series.points) {
+        if !names.contains(&point.label.as_str()) {
+            names.push(&point.label);
+        }
+    }
+    let legend = if series.len() > 1 {
+        20.0 * series.len() as f64 + 6.0
+    } else {
+        0.0
+    };
+    let ticks = ticks(top(series));
+    let end = ticks.last().copied().unwrap_or(1.0);
+    let left = 4.0;
+    let scale = |value: f64| left + (WIDTH - left - NUMBER) * value / end;
+
+    let mut body = String::new();
+    let mut y = legend;
+    for name in &names {
+        for line in wrapped(name) {
+            let _ = writeln!(
+                body,
+                "<text class=\"label\" x=\"{left:.1}\" y=\"{:.1}\">{}</text>",
+                y + 12.0,
+                html(&line)
+            );
+            y += LABEL;
+        }
+        for series in series {
+            let Some(point) = series.points.iter().find(|point| point.label == *name) else {
+                continue;
+            };
+            let right = scale(point.value);
+            let _ = writeln!(
+                body,
+                "<rect class=\"bar {}\" x=\"{left:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{:.1}\"/>",
+                class(series.origin),
+                y + 1.0,
+                (right - left).max(1.0),
+                BAR - 2.0
+            );
+            let mut number_at = right;
+            if let Some((low, high)) = point.middle {
+                let middle = y + BAR / 2.0;
+                let (low, high) = (scale(low), scale(high));
+                number_at = number_at.max(high);
+                let _ = writeln!(
+                    body,
+                    "<path class=\"whisker\" d=\"M{low:.1} {middle:.1}H{high:.1}M{low:.1} {0:.1}V{1:.1}M{high:.1} {0:.1}V{1:.1}\"/>",
+                    middle - 3.0,
+                    middle + 3.0
+                );
+            }
+            let _ = writeln!(
+                body,
+                "<text class=\"number\" x=\"{:.1}\" y=\"{:.1}\">{}</text>",
+                number_at + 5.0,
+                y + BAR - 4.0,
+                html(&unit.print_bare(point.value))
+            );
+            y += BAR;
+        }
+        y += GAP;
+    }
+    let bottom = y;
+    let height = bottom + 36.0;
+    let mut out = opening(title, field, unit, series, height);
+    if series.len() > 1 {
+        for (index, series) in series.iter().enumerate() {
+            let y = 20.0 * index as f64;
+            let _ = writeln!(
+                out,
+                "<rect class=\"bar {}\" x=\"{left:.1}\" y=\"{:.1}\" width=\"22\" height=\"11\"/>\n<text class=\"label\" x=\"{:.1}\" y=\"{:.1}\">{}</text>",
+                class(series.origin),
+                y + 2.0,
+                left + 30.0,
+                y + 12.0,
+                html(&series.name)
+            );
+        }
+    }
+    for tick in &ticks {
+        let x = scale(*tick);
+        let _ = writeln!(
+            out,
+            "<path class=\"grid\" d=\"M{x:.1} {legend:.1}V{bottom:.1}\"/>\n<text class=\"tick\" x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"{}\">{}</text>",
+            bottom + 14.0,
+            if *tick == 0.0 { "start" } else { "middle" },
+            html(&unit.print_tick(*tick))
+        );
+    }
+    let _ = writeln!(
+        out,
+        "<text class=\"tick\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
+        left + (WIDTH - left - NUMBER) / 2.0,
+        bottom + 31.0,
+        html(&unit.heading(field))
+    );
+    out.push_str(&body);
+    out.push_str("</svg>\n");
+    out
+}
+
+/// Lines over a numeric field, drawn at equal steps: batch sizes and thread
+/// counts double, and even steps keep the small ones apart.
+fn lines(title: &str, x_field: &str, field: &str, unit: &Quantity, series: &[Series]) -> String {
+    const PLOT: f64 = 210.0;
+    let legend = 20.0 * series.len() as f64 + 10.0;
+    let (left, right) = (48.0, WIDTH - 14.0);
+    let low = legend + 18.0 + PLOT;
+    let height = low + 44.0;
+    let mut positions: Vec<f64> = series
+        .iter()
+        .flat_map(|series| series.points.iter().map(|point| point.x))
+        .collect();
+    positions.sort_by(f64::total_cmp);
+    positions.dedup();
+    let step = (right - left - 24.0) / (positions.len().saturating_sub(1).max(1)) as f64;
+    let place = |x: f64| {
+        let index = positions.iter().position(|known| *known == x).unwrap_or(0);
+        left + 12.0 + index as f64 * step
+    };
+    let ticks = ticks(top(series));
+    let end = ticks.last().copied().unwrap_or(1.0);
+    let scale = |value: f64| low - PLOT * value / end;
+
+    let mut out = opening(title, field, unit, series, height);
+    for tick in &ticks {
+        let y = scale(*tick);
+        let _ = writeln!(
+            out,
+            "<path class=\"grid\" d=\"M{left:.1} {y:.1}H{right:.1}\"/>\n<text class=\"tick\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
+            left - 6.0,
+            y + 4.0,
+            html(&unit.print_tick(*tick))
+        );
+    }
+    for position in &positions {
+        let _ = writeln!(
+            out,
+            "<text class=\"tick\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
+            place(*position),
+            low + 17.0,
+            html(&plain(*position))
+        );
+    }
+    let _ = writeln!(
+        out,
+        "<text class=\"tick\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>\n<text class=\"tick\" x=\"2.0\" y=\"{:.1}\">{}</text>",
+        (left + right) / 2.0,
+        low + 36.0,
+        html(&Quantity::of(x_field).heading(x_field)),
+        legend + 4.0,
+        html(&unit.heading(field))
+    );
+    for (index, series) in series.iter().enumerate() {
+        let style = index % 4;
+        let mut path = String::new();
+        for point in &series.points {
+            let _ = write!(
+                path,
+                "{}{:.1} {:.1}",
+                if path.is_empty() { 'M' } else { 'L' },
+                place(point.x),
+                scale(point.value)
+            );
+        }
+        let _ = writeln!(
+            out,
+            "<path class=\"line line-{style} {}\" d=\"{path}\"/>",
+            class(series.origin)
+        );
+        for point in &series.points {
+            out.push_str(&marker(
+                style,
+                place(point.x),
+                scale(point.value),
+                series.origin,
+            ));
+        }
+        let y = 20.0 * index as f64 + 8.0;
+        let _ = write!(
+            out,
+            "<path class=\"line line-{style} {}\" d=\"M4.0 {y:.1}H34.0\"/>\n{}<text class=\"label\" x=\"42.0\" y=\"{:.1}\">{}</text>\n",
+            class(series.origin),
+            marker(style, 19.0, y, series.origin),
+            y + 4.0,
+            html(&series.name)
+        );
+    }
+    out.push_str("</svg>\n");
+    out
+}
+
+/// Circle, square, triangle or diamond.
+fn marker(style: usize, x: f64, y: f64, origin: Origin) -> String {
+    let class = class(origin);
+    let path = match style {
+        0 => {
+            return format!(
+                "<circle class=\"marker line-0 {class}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\"/>\n"
+            );
+        }
+        1 => format!("M{:.1} {:.1}h7v7h-7z", x - 3.5, y - 3.5),
+        2 => format!("M{x:.1} {:.1}l4.5 8h-9z", y - 5.0),
+        _ => format!("M{x:.1} {:.1}l4.5 5l-4.5 5l-4.5 -5z", y - 5.0),
+    };
+    format!("<path class=\"marker line-{style} {class}\" d=\"{path}\"/>\n")
+}
+
+fn class(origin: Origin) -> &'static str {
+    match origin {
+        Origin::Published => "published",
+        Origin::Yours => "yours",
+    }
+}
+
+fn data_table(title: &str, chart: &Chart, unit: &Quantity, series: &[Series]) -> String {
+    let mut out = format!(
+        "<div class=\"figure-scroll\" role=\"region\" tabindex=\"0\" aria-label=\"{0}, numbers\">\n<table>\n<thead><tr><th scope=\"col\">what ran</th><th scope=\"col\">series</th>",
+        html(title)
+    );
+    if let ChartKind::Line { x, .. } = &chart.kind {
+        let _ = write!(
+            out,
+            "<th scope=\"col\">{}</th>",
+            html(&Quantity::of(x).heading(x))
+        );
+    }
+    let _ = writeln!(
+        out,
+        "<th scope=\"col\">{}</th><th scope=\"col\">middle half</th></tr></thead>\n<tbody>",
+        html(&unit.heading(&chart.field))
+    );
+    for series in series {
+        for point in &series.points {
+            let _ = write!(
+                out,
+                "<tr><th scope=\"row\">{}</th><td>{}</td>",
+                html(&point.label),
+                html(&series.name)
+            );
+            if matches!(chart.kind, ChartKind::Line { .. }) {
+                let _ = write!(out, "<td class=\"number\">{}</td>", plain(point.x));
+            }
+            let _ = writeln!(
+                out,
+                "<td class=\"number\">{}</td><td class=\"number\">{}</td></tr>",
+                html(&unit.print_bare(point.value)),
+                point.middle.map_or_else(
+                    || "one number".to_owned(),
+                    |(low, high)| html(&format!(
+                        "{} to {}",
+                        unit.print_bare(low),
+                        unit.print_bare(high)
+                    ))
+                )
+            );
+        }
+    }
+    out.push_str("</tbody>\n</table>\n</div>\n");
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ticks, wrapped};
+
+    #[test]
+    fn long_labels_wrap() {
+        assert_eq!(wrapped("a b"), ["a b"]);
+        let long = format!("one {}", "x".repeat(60));
+        assert_eq!(
+            wrapped(&long),
+            ["one".to_owned(), "x".repeat(56), "xxxx".to_owned()]
+        );
+        assert!(wrapped(&"word ".repeat(60))[2].ends_with('…'));
+    }
+
+    #[test]
+    fn ticks_are_round_and_hold_the_top() {
+        for (top, expected) in [
+            (27.1, vec![0.0, 10.0, 20.0, 30.0]),
+            (100.0, vec![0.0, 50.0, 100.0]),
+            (0.9, vec![0.0, 0.5, 1.0]),
+            (3445.0, vec![0.0, 1000.0, 2000.0, 3000.0, 4000.0]),
+        ] {
+            assert_eq!(ticks(top), expected, "{top}");
+        }
+        for odd in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            assert_eq!(ticks(odd), [0.0, 1.0]);
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! How a number of a result file is printed: its unit comes from its field's
+//! name, and nothing prints more digits than a benchmark can carry.
+
+/// What a field's name says about its numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Quantity {
+    /// Things per second; the thing is named (`images`).
+    Rate(String),
+    /// A time; the unit is printed as it is in the name (`ms`, `µs`, `s`).
+    Time(&'static str),
+    /// Bytes, printed in KiB, MiB or GiB.
+    Bytes,
+    /// A fraction of one, printed in per cent.
+    Share,
+    /// A ratio of two like things, printed with `×`.
+    Ratio,
+    /// A count or a number without a unit.
+    Plain,
+}
+
+impl Quantity {
+    /// Reads the quantity off a field's name, by its suffix.
+    pub fn of(field: &str) -> Self {
+        if let Some(thing) = field.strip_suffix("_per_second") {
+            return Self::Rate(thing.replace('_', " "));
+        }
+        let has = |unit: &str| {
+            field == unit
+                || field.ends_with(&format!("_{unit}"))
+                || field.starts_with(&format!("{unit}_"))
+        };
+        if has("ms") {
+            Self::Time("ms")
+        } else if has("us") {
+            Self::Time("µs")
+        } else if has("seconds") {
+            Self::Time("s")
+        } else if has("bytes") {
+            Self::Bytes
+        } else if has("accuracy") || has("share") || has("fraction") || has("spread") {
+            Self::Share
+        } else if has("ratio") || field == "relative" {
+            Self::Ratio
+        } else {
+            Self::Plain
+        }
+    }
+
+    /// The number with its unit, as it stands in prose: `25.6 images/s`.
+    pub fn print(&self, value: f64) -> String {
+        match self {
+            Self::Rate(thing) => format!("{} {thing}/s", significant(value)),
+            Self::Time(unit) => format!("{} {unit}", significant(value)),
+            Self::Bytes => bytes(value),
+            Self::Share => format!("{}%", percent(value)),
+            Self::Ratio => format!("{}×", ratio(value)),
+            Self::Plain => plain(value),
+        }
+    }
+
+    /// The number as it stands in a table, where the heading has the unit.
+    pub fn print_bare(&self, value: f64) -> String {
+        match self {
+            Self::Rate(_) | Self::Time(_) => significant(value),
+            Self::Bytes | Self::Share | Self::Ratio | Self::Plain => self.print(value),
+        }
+    }
+
+    /// The number as it stands on an axis, whose steps are round.
+    pub fn print_tick(&self, value: f64) -> String {
+        match self {
+            Self::Rate(_) | Self::Time(_) => plain(value),
+            // Round in bytes is not round in MiB, but the axis must say the same as the rest.
+            Self::Bytes | Self::Share | Self::Ratio | Self::Plain => self.print(value),
+        }
+    }
+
+    /// The heading of a table's column for this field: `images/s`, `p50 (ms)`.
+    pub fn heading(&self, field: &str) -> String {
+        let words = |text: &str| text.trim_matches('_').replace('_', " ");
+        match self {
+            Self::Rate(thing) => format!("{thing}/s"),
+            Self::Time(unit) => {
+                let name = match *unit {
+                    "ms" => "ms",
+                    "µs" => "us",
+                    _ => "seconds",
+                };
+                let rest = if let Some(rest) = field.strip_suffix(name) {
+                    rest
+                } else {
+                    field.strip_prefix(name).unwrap_or(field)
+                };
+                let rest = words(rest);
+                if rest.is_empty() {
+                    (*unit).to_owned()
+                } else {
+                    format!("{rest} ({unit})")
+                }
+            }
+            Self::Bytes => {
+                let rest = words(field.strip_suffix("bytes").unwrap_or(field));
+                if rest.is_empty() {
+                    "size".to_owned()
+                } else {
+                    rest
+                }
+            }
+            Self::Share | Self::Ratio | Self::Plain => words(field),
+        }
+    }
+}
+
+/// A whole number as it is, since it is a count or a size; another one with three
+/// significant digits.
+pub fn plain(value: f64) -> String {
+    if value.fract() == 0.0 && value.abs() < 1e15 {
+        grouped(&format!("{value:.0}"))
+    } else {
+        significant(value)
+    }
+}
+
+/// Three significant digits, thousands grouped: 0.0123, 1.23, 12.3, 123, 1,230.
+///
+/// From a thousand up all digits before the point stay.
+pub fn significant(value: f64) -> String {
+    if value == 0.0 {
+        return "0".to_owned();
+    }
+    let size = value.abs();
+    let decimals = if size >= 99.95 {
+        0
+    } else if size >= 9.995 {
+        1
+    } else if size >= 0.9995 {
+        2
+    } else {
+        // 0.0123 has its first digit at 10^-2: two more after it. Capped, since
+        // nothing in the book is that small.
+        let first = (-size.log10().floor()).clamp(1.0, 9.0);
+        // In 1..=11, so the cast is exact.
+        first as usize + 2
+    };
+    grouped(&format!("{value:.decimals$}"))
+}
+
+/// A ratio with two decimals below ten and one from ten up.
+pub fn ratio(value: f64) -> String {
+    if value.abs() < 9.995 {
+        format!("{value:.2}")
+    } else {
+        significant(value)
+    }
+}
+
+/// A fraction of one in per cent with one decimal, without the sign.
+fn percent(fraction: f64) -> String {
+    format!("{:.1}", fraction * 100.0)
+}
+
+fn bytes(value: f64) -> String {
+    let units = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut scaled = value;
+    let mut unit = 0;
+    while scaled.abs() >= 1024.0 && unit + 1 < units.len() {
+        scaled /= 1024.0;
+        unit += 1;
+    }
+    format!("{} {}", plain(scaled), units[unit])
+}
+
+fn grouped(digits: &str) -> String {
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let (sign, whole) = match whole.strip_prefix('-') {
+        Some(rest) => ("-", rest),
+        None => ("", whole),
+    };
+    let mut out = String::from(sign);
+    for (index, digit) in whole.chars().enumerate() {
+        if index > 0 && (whole.len() - index).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    if !fraction.is_empty() {
+        out.push('.');
+        out.push_str(fraction);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Quantity, significant};
+
+    #[test]
+    fn three_digits_and_no_more() {
+        for (value, text) in [
+            (0.0, "0"),
+            (0.012_34, "0.0123"),
+            (0.9999, "1.00"),
+            (1.234_5, "1.23"),
+            (9.996, "10.0"),
+            (25.649, "25.6"),
+            (99.96, "100"),
+            (245.7, "246"),
+            (2436.2, "2,436"),
+            (1_234_567.0, "1,234,567"),
+            (8.0, "8.00"),
+            (-3.456, "-3.46"),
+        ] {
+            assert_eq!(significant(value), text, "{value}");
+        }
+    }
+
+    #[test]
+    fn the_name_says_the_unit() {
+        let print = |field: &str, value| Quantity::of(field).print(value);
+        assert_eq!(print("images_per_second", 25.649), "25.6 images/s");
+        assert_eq!(print("p50_ms", 312.4), "312 ms");
+        assert_eq!(print("ms_per_image", 39.06), "39.1 ms");
+        assert_eq!(print("decode_seconds", 1.5), "1.50 s");
+        assert_eq!(print("resident_memory_bytes", 1_610_612_736.0), "1.50 GiB");
+        assert_eq!(print("top1_accuracy", 0.9741), "97.4%");
+        assert_eq!(print("relative", 1.5432), "1.54×");
+        assert_eq!(print("batch", 32.0), "32");
+    }
+
+    #[test]
+    fn headings_carry_the_unit() {
+        let heading = |field: &str| Quantity::of(field).heading(field);
+        assert_eq!(heading("images_per_second"), "images/s");
+        assert_eq!(heading("p50_ms"), "p50 (ms)");
+        assert_eq!(heading("ms_per_image"), "per image (ms)");
+        assert_eq!(heading("resident_memory_bytes"), "resident memory");
+        assert_eq!(heading("top1_accuracy"), "top1 accuracy");
+        assert_eq!(heading("batch"), "batch");
+    }
+}

@@ -1,0 +1,137 @@
+//! `cargo x learn`: runs the chapters on this machine and renders the book with its figures.
+
+use std::{
+    path::Path,
+    process::{Command, ExitCode, Stdio},
+};
+
+use anyhow::bail;
+
+use crate::{book, cargo, phases::Phases, setup};
+
+/// A chapter that `cargo x learn` runs.
+struct Chapter {
+    /// Its folder under chapters/ and results-local/.
+    name: &'static str,
+    /// The package whose binary runs it.
+    package: &'static str,
+    /// What goes before `--quick --out DIR`.
+    arguments: &'static [&'static str],
+}
+
+/// The chapters, in reading order. A chapter joins by a line here.
+const CHAPTERS: &[Chapter] = &[Chapter {
+    name: "01-cpu",
+    package: "cpu-inference",
+    arguments: &["learn"],
+}];
+
+/// Options of `cargo x learn`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Short measurements (the default).
+    #[arg(long, conflicts_with = "full")]
+    quick: bool,
+    /// Measure as for publication: takes much longer.
+    #[arg(long)]
+    full: bool,
+    /// Open the page in a browser at the end.
+    #[arg(long)]
+    open: bool,
+}
+
+/// Runs the command: exit code 1 if a chapter or the book failed.
+///
+/// # Errors
+/// If set-up or the build fails.
+pub fn run(args: Args, root: &Path) -> anyhow::Result<ExitCode> {
+    let mut phases = Phases::default();
+    phases.time("setup", || setup::ensure(root))?;
+
+    let mut build = cargo::command(root);
+    build.args(["build", "--release", "--package", "book-builder"]);
+    for chapter in CHAPTERS {
+        build.args(["--package", chapter.package]);
+    }
+    let built = phases.time("build", || cargo::status(&mut build))?;
+    if !built.success() {
+        eprintln!("{phases}");
+        bail!("{} failed ({built}): see above", cargo::words(&build));
+    }
+
+    let mut failed = Vec::new();
+    for chapter in CHAPTERS {
+        let mut command = chapter_command(chapter, args.full, root);
+        let status = phases.time(chapter.name, || cargo::status(&mut command))?;
+        if !status.success() {
+            eprintln!(
+                "chapter {} failed ({status}); try `{}`",
+                chapter.name,
+                cargo::words(&command)
+            );
+            failed.push(chapter.name);
+        }
+    }
+
+    // Also after a failure: the reader gets the figures that there are.
+    let mut book = book::command(root);
+    // It prints the page's path, which here comes at the very end.
+    book.stdout(Stdio::null());
+    let rendered = phases.time("book", || cargo::status(&mut book))?;
+    println!("\n{phases}\n");
+    if !rendered.success() {
+        bail!("{} failed ({rendered}): see above", cargo::words(&book));
+    }
+    println!("{}", book::address(root));
+    if args.open {
+        open(root);
+    }
+    if failed.is_empty() {
+        Ok(ExitCode::SUCCESS)
+    } else {
+        bail!("failed: chapter {}", failed.join(", "));
+    }
+}
+
+fn chapter_command(chapter: &Chapter, full: bool, root: &Path) -> Command {
+    let mut command = cargo::command(root);
+    command
+        .args(["run", "--quiet", "--release", "--package", chapter.package])
+        .arg("--")
+        .args(chapter.arguments);
+    if !full {
+        command.arg("--quick");
+    }
+    command
+        .arg("--out")
+        .arg(Path::new("results-local").join(chapter.name));
+    command
+}
+
+fn open(root: &Path) {
+    let opener = if cfg!(target_os = "macos") {
+        "open"
+    } else {
+        "xdg-open"
+    };
+    let opened = Command::new(opener).arg(root.join(book::PAGE)).status();
+    if !opened.is_ok_and(|status| status.success()) {
+        eprintln!("{opener} could not open the page: open the address above in a browser");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chapters_are_quick_unless_told_otherwise() {
+        let words = |full| cargo::words(&chapter_command(&CHAPTERS[0], full, Path::new(".")));
+        let quick = words(false);
+        assert!(
+            quick.ends_with("--package cpu-inference -- learn --quick --out results-local/01-cpu"),
+            "{quick}"
+        );
+        assert!(!words(true).contains("--quick"));
+    }
+}

@@ -1,0 +1,325 @@
+//! Reads `ci/native.toml`: which wheels set-up fetches, and what it keeps of them.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::{Component, Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+const SCHEMA_VERSION: u32 = 1;
+const FILE: &str = "ci/native.toml";
+
+/// What is wrong with the pins.
+#[derive(Debug, thiserror::Error)]
+pub enum PinsError {
+    /// The file cannot be read.
+    #[error("cannot read {FILE} in {root}")]
+    Read {
+        /// The project's root.
+        root: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is not TOML of the expected shape.
+    #[error("{FILE} is not a pins file: {0}")]
+    Syntax(#[from] Box<toml::de::Error>),
+    /// A value that cannot be right.
+    #[error("{FILE}: {place}: expected {expected}, got {got}")]
+    Value {
+        /// Part and wheel.
+        place: String,
+        /// What would be right.
+        expected: &'static str,
+        /// What is there.
+        got: String,
+    },
+    /// This machine is not among the pinned platforms.
+    #[error(
+        "no libtorch is pinned for {got}: {FILE} has {known}; \
+         set LIBTORCH to the folder of a libtorch for this machine"
+    )]
+    Platform {
+        /// This machine.
+        got: String,
+        /// The platforms that the file has.
+        known: String,
+    },
+    /// No part of this platform has the flag.
+    #[error("{FILE} has nothing for --{flag} on {platform}")]
+    Flag {
+        /// The flag, without dashes.
+        flag: String,
+        /// The platform asked for.
+        platform: String,
+    },
+}
+
+/// All of `ci/native.toml`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    schema_version: u32,
+    part: Vec<Part>,
+}
+
+/// One folder under `.native/` and the wheels that it is made from.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Part {
+    /// For people: `libtorch 2.11.0 for the CPU`.
+    pub title: String,
+    /// Where it goes, relative to `.native/`.
+    pub path: String,
+    /// `linux-x86_64`, `linux-aarch64` or `macos-arm64`.
+    pub platform: String,
+    /// Fetched only with `--<flag>`; always, where there is none.
+    pub flag: Option<String>,
+    /// The libtorch version in it: a LIBTORCH of the user's stands in for this part.
+    pub libtorch: Option<String>,
+    /// Room that the kept files take.
+    pub unpacked_bytes: u64,
+    /// Small files that no wheel holds: path in the part, text.
+    #[serde(default)]
+    pub write: BTreeMap<String, String>,
+    /// Symbolic links: path in the part, target relative to it.
+    #[serde(default)]
+    pub link: BTreeMap<String, String>,
+    /// The wheels.
+    pub wheel: Vec<Wheel>,
+}
+
+/// One wheel, pinned by its hash.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wheel {
+    /// The distribution's name on the index.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// Platform tags of the wheel's file name.
+    pub platforms: Vec<String>,
+    /// SHA-256 of the file, lower-case hexadecimal.
+    pub sha256: String,
+    /// Size of the file.
+    pub bytes: u64,
+    /// Path in the wheel, path in the part; a trailing `/` on both keeps a folder.
+    pub keep: BTreeMap<String, String>,
+}
+
+impl fmt::Display for Wheel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.name, self.version)
+    }
+}
+
+/// The platform that this program runs on, in the pins' words.
+pub fn this_platform() -> String {
+    let arch = match (std::env::consts::OS, std::env::consts::ARCH) {
+        // Apple's name for it, as in the wheels' platform tags.
+        ("macos", "aarch64") => "arm64",
+        (_, arch) => arch,
+    };
+    format!("{}-{arch}", std::env::consts::OS)
+}
+
+/// The parts of `platform` that are always fetched, and those of each flag in `flags`.
+///
+/// # Errors
+/// If the file is missing, malformed or unsafe, or has nothing for the platform or a flag.
+pub fn read(root: &Path, platform: &str, flags: &[&str]) -> Result<Vec<Part>, PinsError> {
+    select(read_all(root)?, platform, flags)
+}
+
+/// The libtorch version that the project is made for, on any platform.
+///
+/// # Errors
+/// If the file is missing or malformed.
+pub fn libtorch_version(root: &Path) -> Result<Option<String>, PinsError> {
+    let mut parts = read_all(root)?.into_iter();
+    Ok(parts.find_map(|part| part.libtorch))
+}
+
+fn read_all(root: &Path) -> Result<Vec<Part>, PinsError> {
+    let text = std::fs::read_to_string(root.join(FILE)).map_err(|source| PinsError::Read {
+        root: root.to_owned(),
+        source,
+    })?;
+    parse(&text)
+}
+
+fn select(all: Vec<Part>, platform: &str, flags: &[&str]) -> Result<Vec<Part>, PinsError> {
+    let mut known: Vec<_> = all.iter().map(|part| part.platform.as_str()).collect();
+    known.sort_unstable();
+    known.dedup();
+    if !known.contains(&platform) {
+        return Err(PinsError::Platform {
+            got: platform.to_owned(),
+            known: known.join(", "),
+        });
+    }
+    let here: Vec<_> = (all.into_iter())
+        .filter(|part| part.platform == platform)
+        .collect();
+    for flag in flags {
+        if !here.iter().any(|part| part.flag.as_deref() == Some(*flag)) {
+            return Err(PinsError::Flag {
+                flag: (*flag).to_owned(),
+                platform: platform.to_owned(),
+            });
+        }
+    }
+    let wanted = |part: &Part| {
+        let flag = part.flag.as_deref();
+        flag.is_none_or(|flag| flags.contains(&flag))
+    };
+    Ok(here.into_iter().filter(wanted).collect())
+}
+
+fn parse(text: &str) -> Result<Vec<Part>, PinsError> {
+    let file: File = toml::from_str(text).map_err(Box::new)?;
+    if file.schema_version != SCHEMA_VERSION {
+        return Err(PinsError::Value {
+            place: "schema_version".to_owned(),
+            expected: "1",
+            got: file.schema_version.to_string(),
+        });
+    }
+    for part in &file.part {
+        check_part(part)?;
+    }
+    Ok(file.part)
+}
+
+fn check_part(part: &Part) -> Result<(), PinsError> {
+    let place = format!("part {} for {}", part.path, part.platform);
+    let wrong = |place: &str, expected: &'static str, got: &str| PinsError::Value {
+        place: place.to_owned(),
+        expected,
+        got: format!("{got:?}"),
+    };
+    const INSIDE: &str = "a relative path without `..`";
+    let written = part.write.keys().chain(part.link.keys());
+    let inside = written.chain(part.link.values()).chain([&part.path]);
+    for path in inside {
+        if !is_inside(path) {
+            return Err(wrong(&place, INSIDE, path));
+        }
+    }
+    if part.wheel.is_empty() {
+        return Err(wrong(&place, "at least one wheel", "none"));
+    }
+    for wheel in &part.wheel {
+        let place = format!("{place}, wheel {wheel}");
+        let hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        if wheel.sha256.len() != 64 || !wheel.sha256.bytes().all(hex) {
+            let expected = "a SHA-256 of 64 lower-case hexadecimal digits";
+            return Err(wrong(&place, expected, &wheel.sha256));
+        }
+        // These become a line of a requirements file and words of a command line.
+        let plain = |word: &str| {
+            let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._+-".contains(&byte);
+            !word.is_empty() && !word.starts_with('-') && word.bytes().all(allowed)
+        };
+        for word in wheel.platforms.iter().chain([&wheel.name, &wheel.version]) {
+            if !plain(word) {
+                let expected = "letters, digits, `.`, `_`, `+` and `-`";
+                return Err(wrong(&place, expected, word));
+            }
+        }
+        if wheel.platforms.is_empty() || wheel.keep.is_empty() {
+            let expected = "at least one platform tag and one kept file";
+            return Err(wrong(&place, expected, "none"));
+        }
+        for (from, to) in &wheel.keep {
+            if !is_inside(from) || !is_inside(to) {
+                return Err(wrong(&place, INSIDE, &format!("{from} = {to}")));
+            }
+            if from.ends_with('/') != to.ends_with('/') {
+                let expected = "a trailing / on both sides or on none";
+                return Err(wrong(&place, expected, &format!("{from} = {to}")));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether a path stays below the folder it is joined to.
+pub fn is_inside(path: &str) -> bool {
+    let mut components = Path::new(path).components().peekable();
+    components.peek().is_some()
+        && components.all(|component| matches!(component, Component::Normal(_)))
+        && !path.contains(['\\', '\0'])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn committed() -> Vec<Part> {
+        parse(include_str!("../native.toml")).expect("the committed pins")
+    }
+
+    #[test]
+    fn committed_pins_have_every_platform() {
+        for platform in ["linux-x86_64", "linux-aarch64", "macos-arm64"] {
+            let parts = select(committed(), platform, &[]).unwrap();
+            assert_eq!(parts.len(), 1, "{platform}");
+            assert_eq!(parts[0].path, "libtorch/cpu");
+        }
+    }
+
+    #[test]
+    fn what_the_two_commands_fetch_stays_under_650_mb() {
+        for part in committed().iter().filter(|part| part.flag.is_none()) {
+            let bytes: u64 = part.wheel.iter().map(|wheel| wheel.bytes).sum();
+            assert!(bytes <= 650_000_000, "{}: {bytes}", part.platform);
+        }
+    }
+
+    #[test]
+    fn cuda_is_only_there_on_linux() {
+        let parts = select(committed(), "linux-x86_64", &["cuda"]).unwrap();
+        assert_eq!(parts.len(), 2);
+        let error = select(committed(), "macos-arm64", &["cuda"]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "ci/native.toml has nothing for --cuda on macos-arm64"
+        );
+    }
+
+    #[test]
+    fn an_unknown_platform_is_told_what_there_is() {
+        let error = select(committed(), "freebsd-x86_64", &[]).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("freebsd-x86_64"), "{text}");
+        assert!(
+            text.contains("linux-aarch64, linux-x86_64, macos-arm64"),
+            "{text}"
+        );
+        assert!(text.contains("LIBTORCH"), "{text}");
+    }
+
+    fn with(change: impl FnOnce(&mut Part)) -> Result<(), PinsError> {
+        let mut part = committed().remove(0);
+        change(&mut part);
+        check_part(&part)
+    }
+
+    #[test]
+    fn unsafe_or_broken_pins_are_refused() {
+        assert!(with(|_| ()).is_ok());
+        assert!(with(|part| part.path = "../elsewhere".to_owned()).is_err());
+        assert!(with(|part| part.path = "/usr".to_owned()).is_err());
+        assert!(with(|part| part.wheel.clear()).is_err());
+        assert!(with(|part| part.wheel[0].sha256 = "abc".to_owned()).is_err());
+        assert!(with(|part| part.wheel[0].sha256.make_ascii_uppercase()).is_err());
+        assert!(with(|part| part.wheel[0].name = "a --index-url b".to_owned()).is_err());
+        assert!(with(|part| part.wheel[0].version = "-r".to_owned()).is_err());
+        assert!(with(|part| part.wheel[0].keep.clear()).is_err());
+        let keep = |from: &str, to: &str| BTreeMap::from([(from.to_owned(), to.to_owned())]);
+        assert!(with(|part| part.wheel[0].keep = keep("a/", "b")).is_err());
+        assert!(with(|part| part.wheel[0].keep = keep("a", "../b")).is_err());
+    }
+}

@@ -1,0 +1,221 @@
+//! `cargo x test`: sets up what is missing and runs every test of the workspace.
+
+use std::{
+    io::{self, Read, Write},
+    path::Path,
+    process::{Command, ExitCode, Stdio},
+};
+
+use anyhow::{Context, bail};
+
+use crate::{
+    cargo,
+    phases::Phases,
+    setup,
+    test_output::{Skip, Tally},
+};
+
+/// Options of `cargo x test`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Test only these packages.
+    #[arg(short, long, value_name = "NAME")]
+    package: Vec<String>,
+    /// Leave these packages out.
+    #[arg(long, value_name = "NAME", conflicts_with = "package")]
+    exclude: Vec<String>,
+    /// A skip for want of this (a word of its reason) is a failure.
+    #[arg(long, value_name = "WORD")]
+    fail_on_skip: Vec<String>,
+    /// Goes to the test programs, e.g. a filter.
+    #[arg(last = true)]
+    arguments: Vec<String>,
+}
+
+/// Runs the command: exit code 1 if a test failed, or was skipped without a reason.
+///
+/// # Errors
+/// If set-up fails or cargo cannot be run.
+pub fn run(args: Args, root: &Path) -> anyhow::Result<ExitCode> {
+    let mut phases = Phases::default();
+    phases.time("setup", || setup::ensure(root))?;
+
+    let mut build = test_command(&args, root);
+    build.arg("--no-run");
+    let built = phases.time("build", || cargo::status(&mut build))?;
+    if !built.success() {
+        eprintln!("{phases}");
+        bail!("{} failed ({built}): see above", cargo::words(&build));
+    }
+
+    let mut test = test_command(&args, root);
+    test.arg("--").args(&args.arguments);
+    let mut tally = Tally::default();
+    let succeeded = phases.time("tests", || run_tests(&mut test, &mut tally))?;
+    if !succeeded && tally.failed == 0 {
+        // A documentation test that does not compile, or a program that could not start.
+        tally.failed = 1;
+        tally.failures.push(format!(
+            "{} failed without naming a test: see above",
+            cargo::words(&test)
+        ));
+    }
+    let complaints = complaints(&tally, &args.fail_on_skip);
+    report(&tally, &complaints, &phases);
+    Ok(if tally.failed == 0 && complaints.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn test_command(args: &Args, root: &Path) -> Command {
+    let mut command = cargo::command(root);
+    command.args(["test", "--release", "--no-fail-fast"]);
+    if args.package.is_empty() {
+        command.arg("--workspace");
+    }
+    for package in &args.package {
+        command.args(["--package", package]);
+    }
+    for package in &args.exclude {
+        command.args(["--exclude", package]);
+    }
+    command
+}
+
+/// Runs the tests, passing their output through while reading it; whether cargo succeeded.
+fn run_tests(command: &mut Command, tally: &mut Tally) -> anyhow::Result<bool> {
+    let words = cargo::words(command);
+    let mut child = command
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot run {words}"))?;
+    let mut output = child.stdout.take().context("the tests' output")?;
+    let mut stdout = io::stdout().lock();
+    let mut line = Vec::new();
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        let read = match output.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error).context("reading the tests' output"),
+        };
+        // A closed pipe (`| head`) must not stop the count.
+        let _ = stdout
+            .write_all(&buffer[..read])
+            .and_then(|()| stdout.flush());
+        for byte in &buffer[..read] {
+            if *byte == b'\n' {
+                tally.line(&String::from_utf8_lossy(&line));
+                line.clear();
+            } else {
+                line.push(*byte);
+            }
+        }
+    }
+    tally.line(&String::from_utf8_lossy(&line));
+    tally.end();
+    let status = child
+        .wait()
+        .with_context(|| format!("waiting for {words}"))?;
+    Ok(status.success())
+}
+
+/// What makes a run fail although no test has.
+fn complaints(tally: &Tally, fail_on_skip: &[String]) -> Vec<String> {
+    let mut complaints = Vec::new();
+    for Skip { name, reason } in &tally.skips {
+        match reason {
+            None => complaints.push(format!(
+                "{name} is ignored without a reason: \
+                 say #[ignore = \"needs: WHAT IS MISSING; COMMAND THAT BRINGS IT\"]"
+            )),
+            Some(reason) => {
+                let words: Vec<_> = reason.needs.split(|c: char| !c.is_alphanumeric()).collect();
+                let forbidden = |word: &&String| words.contains(&word.as_str());
+                if let Some(word) = fail_on_skip.iter().find(forbidden) {
+                    complaints.push(format!(
+                        "{name} was skipped for want of {}, and --fail-on-skip {word} forbids that",
+                        reason.needs
+                    ));
+                }
+            }
+        }
+    }
+    let seen = tally.skips.len() as u64;
+    if seen < tally.ignored {
+        complaints.push(format!(
+            "{} ignored tests gave no line with a reason (run without -q or --format)",
+            tally.ignored - seen
+        ));
+    }
+    complaints
+}
+
+fn report(tally: &Tally, complaints: &[String], phases: &Phases) {
+    let mut text = String::from("\n");
+    let mut section = |title: &str, lines: Vec<String>| {
+        if !lines.is_empty() {
+            text.push_str(&format!("{title}:\n"));
+            for line in lines {
+                text.push_str(&format!("  {line}\n"));
+            }
+            text.push('\n');
+        }
+    };
+    let skipped = tally.skips.iter().filter_map(|skip| {
+        let reason = skip.reason.as_ref()?;
+        Some(format!(
+            "{}: needs {}; `{}`",
+            skip.name, reason.needs, reason.command
+        ))
+    });
+    section("skipped", skipped.collect());
+    section("failed", tally.failures.clone());
+    section("not accepted", complaints.to_vec());
+    let skipped = tally.ignored.max(tally.skips.len() as u64);
+    text.push_str(&format!(
+        "{phases}\n\n{} passed, {} failed, {skipped} skipped\n",
+        tally.passed, tally.failed
+    ));
+    // Closed stdout: nobody reads it, and the exit code still tells.
+    let _ = io::stdout().lock().write_all(text.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tally(line: &str) -> Tally {
+        let mut tally = Tally::default();
+        tally.line("running 1 test");
+        tally.line(line);
+        tally.line("test result: ok. 0 passed; 0 failed; 1 ignored; 0 measured");
+        tally.end();
+        tally
+    }
+
+    #[test]
+    fn a_reason_is_demanded() {
+        let complaints = complaints(&tally("test a ... ignored"), &[]);
+        assert_eq!(complaints.len(), 1);
+        assert!(complaints[0].starts_with("a is ignored without a reason"));
+    }
+
+    #[test]
+    fn a_skip_can_be_forbidden() {
+        let tally = tally("test [needs: pip; get it] a ... ignored");
+        assert!(complaints(&tally, &[]).is_empty());
+        assert!(complaints(&tally, &["pi".to_owned(), "GPU".to_owned()]).is_empty());
+        let forbidden = ["GPU".to_owned(), "pip".to_owned()];
+        assert_eq!(complaints(&tally, &forbidden).len(), 1);
+    }
+
+    #[test]
+    fn skips_that_gave_no_line_are_noticed() {
+        let complaints = complaints(&tally("i"), &[]);
+        assert!(complaints[0].starts_with("1 ignored tests gave no line"));
+    }
+}

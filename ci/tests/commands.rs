@@ -1,0 +1,234 @@
+//! `cargo x doctor`, `cargo x test` and `cargo x tidy` on a small project.
+
+mod project;
+
+use std::{fs, process::Command};
+
+use assert_cmd::assert::OutputAssertExt;
+use predicates::{prelude::PredicateBooleanExt, str::contains};
+use project::Project;
+
+#[test]
+fn doctor_reports_as_json() {
+    let project = Project::new();
+    let mine = project.libtorch("2.11.0");
+    project.fake(
+        "df",
+        "echo Filesystem; echo /dev/x 99999999 9 90000000 1% /",
+    );
+    project.fake("c++", "echo a compiler 1.0");
+    let output = project
+        .x(&["doctor", "--json"])
+        .env_remove("CXX")
+        .env("LIBTORCH", mine)
+        .output()
+        .unwrap();
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["schema_version"], 1);
+    assert_eq!(report["ready"], true, "{report:#}");
+    assert!(output.status.success());
+    let checks = report["checks"].as_array().unwrap();
+    let check = |name: &str| checks.iter().find(|check| check["name"] == name).unwrap();
+    assert_eq!(check("C++ compiler")["status"], "found");
+    assert_eq!(check("libtorch")["status"], "found");
+    assert_eq!(check("disk")["status"], "found");
+}
+
+#[test]
+fn doctor_names_what_is_missing_and_the_command() {
+    let project = Project::new();
+    fs::create_dir(project.path("empty")).unwrap();
+    let mine = project.libtorch("2.11.0");
+    project
+        .x(&["doctor"])
+        .env("PATH", project.path("empty"))
+        .env_remove("CXX")
+        .env("LIBTORCH", mine)
+        .assert()
+        .code(1)
+        .stdout(contains("MISSING  C++ compiler"))
+        .stdout(contains("-> "))
+        .stdout(contains("not ready"));
+}
+
+/// A workspace of one crate, with these tests.
+fn with_tests(source: &str) -> (Project, Command) {
+    let project = Project::new();
+    project.write(
+        "Cargo.toml",
+        "[workspace]\nresolver = \"3\"\nmembers = [\"one\"]\n",
+    );
+    project.write(
+        "one/Cargo.toml",
+        "[package]\nname = \"one\"\nversion = \"0.1.0\"\nedition = \"2024\"\n",
+    );
+    project.write("one/src/lib.rs", source);
+    // A libtorch of the user's: set-up has nothing to bring.
+    let mine = project.libtorch("2.11.0");
+    let mut command = project.x(&["test"]);
+    command
+        .env("LIBTORCH", mine)
+        .env("CARGO_TARGET_DIR", project.path("target"));
+    (project, command)
+}
+
+#[test]
+fn skips_are_listed_with_their_command() {
+    let (_project, mut test) = with_tests(
+        "#[test] fn passes() {}\n\
+         #[test] #[ignore = \"needs: a GPU; cargo x setup --cuda\"] fn on_gpu() {}\n",
+    );
+    test.assert()
+        .success()
+        .stdout(contains("test passes ... ok"))
+        .stdout(contains("on_gpu: needs a GPU; `cargo x setup --cuda`"))
+        .stdout(contains("time:"))
+        .stdout(predicates::str::ends_with(
+            "\n1 passed, 0 failed, 1 skipped\n",
+        ));
+}
+
+#[test]
+fn a_forbidden_skip_and_one_without_reason_fail() {
+    let (_project, mut test) = with_tests(
+        "#[test] #[ignore = \"needs: a GPU; cargo x setup --cuda\"] fn on_gpu() {}\n\
+         #[test] #[ignore] fn plain() {}\n",
+    );
+    test.args(["--fail-on-skip", "GPU"])
+        .assert()
+        .code(1)
+        .stdout(contains("on_gpu was skipped for want of a GPU"))
+        .stdout(contains("plain is ignored without a reason"))
+        .stdout(predicates::str::ends_with(
+            "\n0 passed, 0 failed, 2 skipped\n",
+        ));
+}
+
+#[test]
+fn failures_and_crashes_are_counted() {
+    let (_project, mut test) = with_tests(
+        "#[test] fn fails() { panic!(\"test result: ok. 7 passed; 0 failed; 0 ignored\") }\n",
+    );
+    test.assert()
+        .code(1)
+        .stdout(contains("failed:\n  fails\n"))
+        .stdout(predicates::str::ends_with(
+            "\n0 passed, 1 failed, 0 skipped\n",
+        ));
+
+    let (_project, mut test) = with_tests("#[test] fn aborts() { std::process::abort() }\n");
+    test.assert()
+        .code(1)
+        .stdout(contains("ended without a result"))
+        .stdout(predicates::str::ends_with(
+            "\n0 passed, 1 failed, 0 skipped\n",
+        ));
+}
+
+#[test]
+fn a_build_that_fails_says_so() {
+    let (_project, mut test) = with_tests("this is not Rust\n");
+    test.assert().code(1).stderr(contains(
+        "cargo test --release --no-fail-fast --workspace --no-run failed",
+    ));
+}
+
+/// A workspace whose chapter 1 and book-builder only note how they were called.
+fn with_chapters(chapter_exit: u8) -> (Project, Command) {
+    let project = Project::new();
+    let members = "members = [\"chapter\", \"builder\"]";
+    project.write(
+        "Cargo.toml",
+        &format!("[workspace]\nresolver = \"3\"\n{members}\n"),
+    );
+    for (folder, name, exit) in [
+        ("chapter", "cpu-inference", chapter_exit),
+        ("builder", "book-builder", 0),
+    ] {
+        project.write(
+            &format!("{folder}/Cargo.toml"),
+            &format!("[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2024\"\n"),
+        );
+        project.write(
+            &format!("{folder}/src/main.rs"),
+            &format!(
+                "fn main() {{\n\
+                 let words: Vec<String> = std::env::args().skip(1).collect();\n\
+                 std::fs::write(\"{folder}.called\", words.join(\" \")).unwrap();\n\
+                 std::process::exit({exit});\n}}\n"
+            ),
+        );
+    }
+    let mine = project.libtorch("2.11.0");
+    let mut command = project.x(&["learn"]);
+    command
+        .env("LIBTORCH", mine)
+        .env("CARGO_TARGET_DIR", project.path("target"));
+    (project, command)
+}
+
+#[test]
+fn learn_runs_the_chapters_and_names_the_page() {
+    let (project, mut learn) = with_chapters(0);
+    learn
+        .assert()
+        .success()
+        .stdout(contains("  01-cpu  "))
+        .stdout(contains("file:///"))
+        .stdout(predicates::str::ends_with("/book/html/index.html\n"));
+    let called = |name: &str| fs::read_to_string(project.path(name)).unwrap();
+    assert_eq!(
+        called("chapter.called"),
+        "learn --quick --out results-local/01-cpu"
+    );
+    assert!(called("builder.called").starts_with("--root "));
+}
+
+#[test]
+fn learn_renders_the_book_even_if_a_chapter_fails() {
+    let (project, mut learn) = with_chapters(3);
+    learn
+        .assert()
+        .code(1)
+        .stderr(contains("failed: chapter 01-cpu"))
+        .stdout(contains("/book/html/index.html"));
+    assert!(project.path("builder.called").exists());
+}
+
+#[test]
+fn book_passes_the_check_on() {
+    let (project, learn) = with_chapters(0);
+    let mut book = project.x(&["book", "--check"]);
+    for (name, value) in learn.get_envs() {
+        if let Some(value) = value {
+            book.env(name, value);
+        }
+    }
+    book.assert().success();
+    let called = fs::read_to_string(project.path("builder.called")).unwrap();
+    assert!(called.ends_with(" --check"), "{called}");
+}
+
+#[test]
+fn tidy_names_file_and_rule() {
+    let project = Project::new();
+    project.write("Cargo.toml", "[workspace]\n");
+    let tidy = || project.x(&["tidy", "--no-cargo"]);
+    tidy().assert().success().stdout(contains("all is well"));
+    project.write("model.pth", "");
+    tidy()
+        .assert()
+        .code(1)
+        .stdout(contains("model.pth: a pickle").and(contains("1 broken rule(s)")));
+}
+
+#[test]
+fn outside_a_project_the_reason_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    Command::new(env!("CARGO_BIN_EXE_x"))
+        .arg("doctor")
+        .current_dir(folder.path())
+        .assert()
+        .code(1)
+        .stderr(contains("no ci/native.toml in"));
+}
