@@ -16,14 +16,14 @@
     }
     // What scrolls sideways must be reachable by keyboard. Width changes with the window.
     function focusable() {
-        document.querySelectorAll(".table-wrapper, pre > code").forEach(function (box) {
+        document.querySelectorAll(".table-wrapper, pre > code").forEach(function (box, index) {
             if (box.querySelector(".figure-scroll") || box.closest(".figure-scroll")) {
                 return;
             }
             if (box.scrollWidth > box.clientWidth) {
                 box.setAttribute("tabindex", "0");
                 box.setAttribute("role", "region");
-                box.setAttribute("aria-label", box.matches("code") ? "Code, scrolls sideways" : "Table, scrolls sideways");
+                box.setAttribute("aria-label", (box.matches("code") ? "Code" : "Table") + ", scrolls sideways, box " + (index + 1) + " of this page");
             } else {
                 box.removeAttribute("tabindex");
                 box.removeAttribute("role");

@@ -15,6 +15,13 @@ written here and compare resize and crop alone: scaled down by
 three, in portrait and landscape, of exactly 256 pixels, scaled up from 100x60, grey, and
 with an alpha channel (which `convert("RGB")` drops without blending).
 
+The list `decoding` compares the JPEG decoder alone: what Pillow (libjpeg-turbo)
+makes of a piece of each photograph, and of three small JPEGs written here that
+differ in what the decoder has to do: `decode-grey` is the inverse DCT alone,
+`decode-444` adds the conversion from YCbCr, `decode-420` the upsampling of
+chroma at half the resolution. 99 x 67 pixels fill no block at the right and the
+bottom.
+
 The corner of the crop is Python's round((side - 224) / 2): halves go to the even
 number. The longer side is int(256 * longer / shorter), rounded down.
 """
@@ -29,11 +36,12 @@ import PIL
 import PIL.features
 import torchvision
 from PIL import Image
+from PIL.JpegImagePlugin import get_sampling
 from torchvision.transforms import v2
 from torchvision.transforms.functional import InterpolationMode
 
 RESIZE, CROP = 256, 224
-MAX_FILE_BYTES, MAX_TOTAL_BYTES = 150_000, 800_000
+MAX_FILE_BYTES, MAX_TOTAL_BYTES = 150_000, 950_000
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -101,6 +109,48 @@ def save_png(image, path):
     return size
 
 
+def decoding(photographs, folder, out):
+    """Writes what the decoder alone is compared with: (records, bytes written)."""
+    left, top, side = 272, 160, 96
+    cases = []
+    for name in photographs:
+        cases.append((f"decode-{name}", folder / f"{name}.jpg", (left, top, left + side, top + side)))
+    small = photographs["flower"].resize((99, 67), Image.Resampling.LANCZOS)
+    for name, image, options in (
+        ("grey", small.convert("L"), {}),
+        ("444", small, {"subsampling": "4:4:4"}),
+        ("420", small, {"subsampling": "4:2:0"}),
+    ):
+        path = out / f"decode-{name}.jpg"
+        image.save(path, format="JPEG", quality=90, **options)
+        cases.append((f"decode-{name}", path, (0, 0, *small.size)))
+
+    records, total = [], sum(path.stat().st_size for _, path, _ in cases if path.parent == out)
+    for name, source, region in cases:
+        with Image.open(source) as image:
+            sampling = get_sampling(image)
+            mode = image.mode
+            expected = image.convert("RGB").crop(region)
+        path = out / f"{name}-expected.png"
+        total += save_png(expected, path)
+        records.append(
+            {
+                "name": name,
+                "source": source.name,
+                "source_sha256": sha256(source.read_bytes()),
+                "expected": path.name,
+                "expected_sha256": sha256(path.read_bytes()),
+                "mode": mode,
+                "chroma": "none" if mode == "L" else {0: "4:4:4", 1: "4:2:2", 2: "4:2:0"}[sampling],
+                "left": region[0],
+                "top": region[1],
+                "width": expected.width,
+                "height": expected.height,
+            }
+        )
+    return records, total
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photographs", type=Path, default=ROOT / "chapters/01-cpu/samples")
@@ -137,6 +187,8 @@ def main():
                 **record,
             }
         )
+    decoded, written = decoding(photographs, arguments.photographs, arguments.out)
+    total += written
     document = {
         "schema_version": 1,
         "made_by": "ci/peers/preprocessing_reference.py",
@@ -149,13 +201,14 @@ def main():
         "crop": CROP,
         "interpolation": "bilinear, antialiased",
         "cases": records,
+        "decoding": decoded,
     }
     text = json.dumps(document, indent=2) + "\n"
     (arguments.out / "preprocessing.json").write_text(text, encoding="utf-8")
     total += len(text)
     if total > MAX_TOTAL_BYTES:
         raise SystemExit(f"the reference has {total} bytes, more than {MAX_TOTAL_BYTES}: choose smaller sources")
-    print(f"{len(records)} cases, {total} bytes")
+    print(f"{len(records)} cases, {len(decoded)} of the decoder alone, {total} bytes")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ use crate::{
     commands,
     model::Source,
     resnet::config::{Arch, Stem},
+    setting,
     source::DataSet,
     tch_engine::{Dtype, Rung},
 };
@@ -39,6 +40,7 @@ impl Cli {
     /// # Errors
     /// What failed, on what value, what to do next.
     pub fn run(self) -> anyhow::Result<u8> {
+        setting::outlive_file_size_limit();
         match self.command {
             Command::Run(args) => commands::run::run(args),
             Command::Ladder(args) => commands::ladder::run(args),
@@ -97,7 +99,7 @@ pub struct RunArgs {
     /// Folder of CIFAR-10's binary files; fetched into the project if not given.
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
-    /// How many pictures of the digits (over and over) or of noise.
+    /// How many pictures of the data set (over and over) or of noise.
     #[arg(long, value_parser = count)]
     pub count: Option<usize>,
     /// Go through the folder so many times.
@@ -153,9 +155,26 @@ pub struct LadderArgs {
     /// Where it computes.
     #[command(flatten)]
     pub device: DeviceArgs,
-    /// Images in a batch.
-    #[arg(long, default_value_t = 8, value_parser = batch)]
-    pub batch: usize,
+    /// Rungs to measure, in this order; all if not given.
+    #[arg(long, value_delimiter = ',', value_name = "RUNG,...")]
+    pub rungs: Vec<Rung>,
+    /// Number formats; bf16 is skipped where the CPU lacks it.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "DTYPE,...",
+        default_value = "f32,bf16"
+    )]
+    pub dtypes: Vec<Dtype>,
+    /// Images in a batch; several sizes are measured one by one.
+    #[arg(long, value_delimiter = ',', value_name = "N,...", default_value = "8", value_parser = batch)]
+    pub batch: Vec<usize>,
+    /// Numbers of threads to compare, in place of --threads.
+    #[arg(long, value_delimiter = ',', value_name = "N,...", value_parser = threads)]
+    pub thread_counts: Vec<usize>,
+    /// Measure twice: with malloc as it comes, then keeping freed memory.
+    #[arg(long, conflicts_with = "system_malloc")]
+    pub both_mallocs: bool,
     /// Rounds: in each, every rung is measured once, in turn.
     #[arg(long, default_value_t = 10, value_parser = count)]
     pub rounds: usize,

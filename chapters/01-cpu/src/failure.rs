@@ -7,6 +7,7 @@ use datasets::{checkpoint::CheckpointError, images::ImagesError};
 
 use crate::{
     engine::EngineError, model::ModelError, resnet::weights::WeightsError, source::SourceError,
+    tch_engine::LoadError,
 };
 
 /// An input that was refused before work began.
@@ -35,16 +36,20 @@ fn closed_pipe(error: &anyhow::Error) -> bool {
 
 fn code(error: &anyhow::Error) -> u8 {
     for cause in error.chain() {
-        if cause.is::<DeviceError>() {
+        let load = cause.downcast_ref::<LoadError>();
+        if cause.is::<DeviceError>() || matches!(load, Some(LoadError::Unsupported { .. })) {
             return exit::DEVICE;
         }
         let refused = cause.is::<Refused>()
             || cause.is::<CheckpointError>()
             || cause.is::<ImagesError>()
             || cause.is::<WeightsError>()
+            || matches!(load, Some(LoadError::Weights(_)))
             || matches!(
                 cause.downcast_ref::<ModelError>(),
-                Some(ModelError::Checkpoint(_) | ModelError::Weights(_) | ModelError::Differs { .. })
+                Some(
+                    ModelError::Checkpoint(_) | ModelError::Weights(_) | ModelError::Differs { .. }
+                )
             )
             || matches!(
                 cause.downcast_ref::<SourceError>(),
@@ -63,7 +68,7 @@ fn code(error: &anyhow::Error) -> u8 {
 
 /// stdout could not be written.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot write to stdout: {0}")]
+#[error("cannot write to stdout")]
 pub struct StdoutError(#[source] pub io::Error);
 
 /// Writes a line to stdout; `println!` would panic on a closed pipe.

@@ -17,9 +17,10 @@
 //! | [`pipeline`] | the stages, their queues, their clocks |
 //! | [`engine`] | what the pipeline asks of a model, free of libtorch |
 //! | [`tch_engine`] | libtorch behind that trait, on each rung |
+//! | [`stream`] | a copy of the network on a thread of its own |
 //! | [`resnet`] | the network: shapes, weights, forward pass |
 //! | [`model`] | which weights, and what they say of themselves |
-//! | [`allocator`], [`setting`] | malloc, device, threads: settled before the first batch |
+//! | [`allocator`], [`setting`], [`memory`] | malloc, device, threads: settled before the first batch |
 //! | [`failure`] | from an error to an exit code |
 
 pub mod allocator;
@@ -34,4 +35,5 @@ pub mod preprocess;
 pub mod resnet;
 pub mod setting;
 pub mod source;
+pub mod stream;
 pub mod tch_engine;

@@ -30,7 +30,7 @@ impl Residency {
     pub fn count(&self) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.done += 1;
-        if state.done % state.step == 0
+        if state.done.is_multiple_of(state.step)
             && let Some(bytes) = resident_bytes()
         {
             let done = state.done;
@@ -48,7 +48,9 @@ impl Residency {
 /// Bytes of this process in memory now (`VmRSS`); `None` but on Linux.
 pub fn resident_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kilobytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
     Some(kilobytes * 1024)
 }

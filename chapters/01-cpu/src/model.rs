@@ -116,11 +116,7 @@ impl Model {
             ),
             Source::File(path) => {
                 let origin = path.file_name().unwrap_or(path.as_os_str());
-                Self::from_checkpoint(
-                    &Checkpoint::open(path)?,
-                    &origin.to_string_lossy(),
-                    wishes,
-                )
+                Self::from_checkpoint(&Checkpoint::open(path)?, &origin.to_string_lossy(), wishes)
             }
             Source::Imagenet => {
                 let arch = wishes.arch.unwrap_or(Arch::Resnet50);
@@ -133,8 +129,7 @@ impl Model {
                 })?;
                 let path = hub::fetch(&pin, quiet)?;
                 let origin = format!("{} at revision {}", pin.repo, pin.revision);
-                let mut model =
-                    Self::from_checkpoint(&Checkpoint::open(&path)?, &origin, wishes)?;
+                let mut model = Self::from_checkpoint(&Checkpoint::open(&path)?, &origin, wishes)?;
                 model.labels = datasets::imagenet::classes()
                     .into_iter()
                     .map(str::to_owned)
@@ -190,6 +185,13 @@ impl Model {
                 labels.len().to_string(),
             ));
         }
+        if ![1, 3].contains(&config.channels) {
+            return Err(differs(
+                "channels",
+                "1 (grey) or 3 (RGB)".into(),
+                config.channels.to_string(),
+            ));
+        }
         for (what, values) in [("means:", &about.mean), ("deviations:", &about.std)] {
             if let Some(values) = values
                 && values.len() != config.channels
@@ -201,17 +203,17 @@ impl Model {
                 ));
             }
         }
-        if let Some(zero) = about.std.iter().flatten().find(|s| !(**s > 0.0)) {
+        if let Some(zero) = about
+            .std
+            .iter()
+            .flatten()
+            .find(|s| s.is_nan() || **s <= 0.0)
+        {
             return Err(differs("deviations above", "0".into(), zero.to_string()));
         }
         Ok(Model {
             weights: Weights::from_checkpoint(&config, checkpoint)?,
-            transform: transform(
-                &config,
-                about.mean.clone(),
-                about.std.clone(),
-                wishes.side,
-            ),
+            transform: transform(&config, about.mean.clone(), about.std.clone(), wishes.side),
             labels,
             origin: origin.to_owned(),
             config,

@@ -167,13 +167,13 @@ pub struct Report {
 #[derive(Debug, Error)]
 pub enum PipelineError {
     /// The model refused a batch.
-    #[error("inference failed: {0}")]
+    #[error("inference failed")]
     Engine(#[from] EngineError),
     /// A prediction could not be written.
-    #[error("cannot write predictions: {0}")]
+    #[error("cannot write predictions")]
     Write(#[source] io::Error),
     /// A thread of the pipeline died.
-    #[error("a stage of the pipeline died: {0}")]
+    #[error("a stage of the pipeline died")]
     Stage(#[from] JoinError),
 }
 
@@ -267,11 +267,23 @@ pub async fn run(
     let (done_tx, done_rx) = mpsc::channel(2);
     let (spare_tx, spare_rx) = mpsc::channel(4);
 
+    // On a thread of its own: a source that waits (for a camera, for a disk)
+    // must not hold up the tasks.
+    let (item_tx, item_rx) = mpsc::channel(1);
+    let reading = spawn_blocking({
+        let stop = Arc::clone(&stop);
+        move || {
+            source
+                .take_while(|_| !stop.load(Ordering::Relaxed))
+                .try_for_each(|item| item_tx.blocking_send(item))
+                // Refused only if the stages behind have ended; they say why.
+                .unwrap_or_default()
+        }
+    });
     let feeding = tokio::spawn(feed(
-        source,
+        item_rx,
         Arc::new(transform),
         settings.decoders,
-        Arc::clone(&stop),
         Arc::clone(&clocks),
         prepared_tx,
     ));
@@ -294,6 +306,7 @@ pub async fn run(
 
     // A stage that ends early closes its queue, and those before it follow.
     let read = feeding.await?;
+    reading.await?;
     batching.await?;
     let inferred = inferring.await?;
     let mut report = writing.await?.map_err(PipelineError::Write)?;
@@ -310,16 +323,14 @@ pub async fn run(
 // ANCHOR: feed
 /// Prepares `decoders` pictures at a time and hands them on in their order.
 async fn feed(
-    source: impl Iterator<Item = Item> + Send,
+    mut items: mpsc::Receiver<Item>,
     transform: Arc<Transform>,
     decoders: usize,
-    stop: Arc<AtomicBool>,
     clocks: Arc<Clocks>,
     prepared: mpsc::Sender<Prepared>,
 ) -> usize {
     let resizers: Arc<Mutex<Vec<Resizer>>> = Arc::default();
-    let source = source.take_while(|_| !stop.load(Ordering::Relaxed));
-    let mut stream = stream::iter(source)
+    let mut stream = stream::poll_fn(move |context| items.poll_recv(context))
         .map(|item| {
             let entered = Instant::now();
             let (transform, clocks, resizers) = (
@@ -341,9 +352,9 @@ async fn feed(
                     pixels
                 });
                 // A decoder that panics has met a picture that it cannot read.
-                let pixels = work.await.unwrap_or_else(|_| {
-                    Err("the decoder gave up on it".to_owned())
-                });
+                let pixels = work
+                    .await
+                    .unwrap_or_else(|_| Err("the decoder gave up on it".to_owned()));
                 Prepared {
                     item: header,
                     pixels,
@@ -385,7 +396,13 @@ fn prepare(
     };
     let picture = clocks
         .resize
-        .time(|| transform.resize(resizer, picture))
+        .time(|| {
+            let picture = match transform.channels() {
+                1 => picture.into_grey(),
+                _ => picture,
+            };
+            transform.resize(resizer, picture)
+        })
         .map_err(|e| e.to_string())?;
     let side = transform.crop as usize;
     let mut pixels = vec![0.0; transform.channels() * side * side];
@@ -421,13 +438,16 @@ async fn form_batches(
     clocks: Arc<Clocks>,
 ) {
     let cost: usize = image_shape.iter().product();
-    let by_cost = settings.max_pixels.map_or(usize::MAX, |max| max / cost.max(1));
+    let by_cost = settings
+        .max_pixels
+        .map_or(usize::MAX, |max| max / cost.max(1));
     let size = settings.batch.min(by_cost).max(1);
     loop {
         let Some(first) = prepared.recv().await else {
             return;
         };
-        let deadline = tokio::time::Instant::now() + settings.max_wait;
+        // A wait beyond what the clock can say has no end.
+        let deadline = tokio::time::Instant::now().checked_add(settings.max_wait);
         let mut pixels = spare.try_recv().unwrap_or_default();
         pixels.clear();
         let mut group = Group {
@@ -448,7 +468,10 @@ async fn form_batches(
                 break;
             }
             // Time over, or nothing more to come: the batch leaves as it is.
-            next = timeout_at(deadline, prepared.recv()).await.unwrap_or(None);
+            next = match deadline {
+                Some(deadline) => timeout_at(deadline, prepared.recv()).await.unwrap_or(None),
+                None => prepared.recv().await,
+            };
         }
         if groups.send(group).await.is_err() {
             return;
@@ -519,7 +542,9 @@ fn write(
     while let Some(predictions) = done.blocking_recv() {
         for prediction in &predictions {
             clocks.write.time(|| sink(prediction))?;
-            report.latencies.push(prediction.entered.elapsed().as_secs_f64());
+            report
+                .latencies
+                .push(prediction.entered.elapsed().as_secs_f64());
             match &prediction.outcome {
                 Err(_) => report.failed += 1,
                 Ok(scores) => {
@@ -552,7 +577,11 @@ pub fn top(logits: &[f32], k: usize) -> Vec<Score> {
             probability: (x - max).exp() / sum,
         })
         .collect();
-    scores.sort_by(|a, b| b.probability.total_cmp(&a.probability).then(a.class.cmp(&b.class)));
+    scores.sort_by(|a, b| {
+        b.probability
+            .total_cmp(&a.probability)
+            .then(a.class.cmp(&b.class))
+    });
     scores.truncate(k);
     scores
 }

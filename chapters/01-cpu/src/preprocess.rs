@@ -79,6 +79,25 @@ pub struct Picture {
     pub pixels: Vec<u8>,
 }
 
+impl Picture {
+    /// Colour to luma, for a model of grey images, by Pillow's `convert("L")`:
+    /// ITU-R BT.601 in 16-bit fixed point. Grey stays as it is.
+    pub fn into_grey(self) -> Self {
+        if self.channels == 1 {
+            return self;
+        }
+        let luma = |rgb: &[u8]| {
+            let [r, g, b] = [rgb[0], rgb[1], rgb[2]].map(u32::from);
+            ((r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16) as u8
+        };
+        Picture {
+            pixels: self.pixels.chunks_exact(self.channels).map(luma).collect(),
+            channels: 1,
+            ..self
+        }
+    }
+}
+
 // ANCHOR: decode
 /// Decodes a JPEG or a PNG to RGB. Grey becomes three equal channels, 16 bits
 /// become 8, alpha is dropped, CMYK is converted.
@@ -98,36 +117,41 @@ pub fn decode(bytes: &[u8]) -> Result<Picture, PictureError> {
 // ANCHOR_END: decode
 
 fn decode_jpeg(bytes: &[u8]) -> Result<Picture, PictureError> {
-    let damaged = |error: zune_jpeg::errors::DecodeErrors| PictureError::Damaged {
+    let damaged = |message: String| PictureError::Damaged {
         format: "JPEG",
-        message: error.to_string(),
+        // Some of the decoder's messages end with a line break.
+        message: message.trim_end().to_owned(),
     };
-    // Strict: a file cut short is an error, not a picture with a grey end.
+    let end =
+        end_of_jpeg(bytes).ok_or_else(|| damaged("cut short: no end-of-image marker".into()))?;
+    // The decoder takes an end that comes too early for a run of zero bits, which
+    // are valid codes, and paints grey. A run of one bits is no code in any JPEG
+    // (ITU-T T.81, annex C), and a whole picture does not read so far: with ones
+    // before the end, a scan that was cut short is an error.
+    let mut whole = Vec::with_capacity(end + ONES.len() + 2);
+    whole.extend_from_slice(&bytes[..end]);
+    whole.extend_from_slice(&ONES);
+    whole.extend_from_slice(&END_OF_IMAGE);
+    // Strict: damage is an error, not a picture with a grey end.
     let options = DecoderOptions::default()
         .set_strict_mode(true)
         .set_max_width(usize::from(u16::MAX))
         .set_max_height(usize::from(u16::MAX))
         .jpeg_set_out_colorspace(ColorSpace::RGB);
-    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
-    decoder.decode_headers().map_err(damaged)?;
+    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(&whole), options);
+    decoder
+        .decode_headers()
+        .map_err(|e| damaged(e.to_string()))?;
     let (width, height) = decoder.dimensions().unwrap_or_default();
     check_size(width as u64, height as u64)?;
-    let pixels = decoder.decode().map_err(damaged)?;
+    let pixels = decoder.decode().map_err(|e| damaged(e.to_string()))?;
     let (width, height) = (width as u32, height as u32);
     let expected = width as usize * height as usize * 3;
     if pixels.len() != expected {
-        return Err(PictureError::Damaged {
-            format: "JPEG",
-            message: format!("expected {expected} bytes of RGB, got {}", pixels.len()),
-        });
-    }
-    // The decoder fills what is missing at the end of a baseline file with
-    // grey; a whole file ends with the marker FF D9.
-    if !bytes.windows(2).rev().take(4096).any(|w| w == [0xFF, 0xD9]) {
-        return Err(PictureError::Damaged {
-            format: "JPEG",
-            message: "cut short: no end-of-image marker".into(),
-        });
+        return Err(damaged(format!(
+            "expected {expected} bytes of RGB, got {}",
+            pixels.len()
+        )));
     }
     Ok(Picture {
         width,
@@ -135,6 +159,43 @@ fn decode_jpeg(bytes: &[u8]) -> Result<Picture, PictureError> {
         channels: 3,
         pixels,
     })
+}
+
+/// Marker at the end of a JPEG.
+const END_OF_IMAGE: [u8; 2] = [0xFF, 0xD9];
+
+/// More one bits than the decoder reads ahead (64), each byte with the zero that
+/// tells it from a marker.
+const ONES: [u8; 64] = {
+    let mut ones = [0; 64];
+    let mut i = 0;
+    while i < ones.len() {
+        ones[i] = 0xFF;
+        i += 2;
+    }
+    ones
+};
+
+/// Where the end-of-image marker of the first picture in the file begins. What
+/// follows it (padding, a second picture) is not looked at, and an end inside a
+/// segment is the thumbnail's.
+fn end_of_jpeg(bytes: &[u8]) -> Option<usize> {
+    let mut at = 2;
+    loop {
+        at += bytes.get(at..)?.iter().position(|&b| b == 0xFF)?;
+        // A marker may be preceded by more 0xFF.
+        let fill = bytes[at..].iter().take_while(|&&b| b == 0xFF).count();
+        let marker = at + fill;
+        match *bytes.get(marker)? {
+            0xD9 => return Some(at),
+            // A data byte 0xFF, a restart marker, a start: nothing follows them.
+            0x00 | 0x01 | 0xD0..=0xD8 => at = marker + 1,
+            _ => {
+                let length = bytes.get(marker + 1..marker + 3)?;
+                at = marker + 1 + usize::from(u16::from_be_bytes([length[0], length[1]]));
+            }
+        }
+    }
 }
 
 fn decode_png(bytes: &[u8]) -> Result<Picture, PictureError> {
@@ -234,8 +295,7 @@ impl Transform {
         let source = ImageRef::new(width, height, &picture.pixels, pixel_type)
             .map_err(|e| failed(e.to_string()))?;
         let mut resized = Image::new(new_width, new_height, pixel_type);
-        let options =
-            ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
+        let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
         resizer
             .resize(&source, &mut resized, &options)
             .map_err(|e| failed(e.to_string()))?;
@@ -258,8 +318,11 @@ impl Transform {
         let side = self.crop as usize;
         let (width, height) = (picture.width as usize, picture.height as usize);
         // Python's round(), which torchvision calls: ties go to the even number.
-        let offset =
-            |length: usize| ((length as f64 - side as f64) / 2.0).round_ties_even() as isize;
+        // Where it pads instead, the odd pixel goes to the right and the bottom.
+        let offset = |length: usize| match length.checked_sub(side) {
+            Some(surplus) => (surplus as f64 / 2.0).round_ties_even() as isize,
+            None => -((side - length) as isize / 2),
+        };
         let (top, left) = (offset(height), offset(width));
         for (channel, plane) in out.chunks_exact_mut(side * side).enumerate() {
             let scale = 1.0 / (255.0 * self.std[channel]);
@@ -270,7 +333,8 @@ impl Transform {
                     row.fill(bias);
                     continue;
                 };
-                let line = &picture.pixels[y * width * picture.channels..][..width * picture.channels];
+                let line =
+                    &picture.pixels[y * width * picture.channels..][..width * picture.channels];
                 for (x, value) in row.iter_mut().enumerate() {
                     *value = match x.checked_add_signed(left).filter(|&x| x < width) {
                         Some(x) => f32::from(line[x * picture.channels + from]) * scale + bias,

@@ -1,5 +1,8 @@
 //! What every command settles before the first batch: allocator, device, threads.
 
+#[cfg(unix)]
+use std::sync::{Arc, atomic::AtomicBool};
+
 use accel::{
     device::{self, CpuOnly, DeviceError},
     environment::Environment,
@@ -19,10 +22,8 @@ pub fn apply(args: &DeviceArgs, quiet: bool) -> Result<(usize, &'static str), De
     let selection = device::select(args.device, &CpuOnly)?;
     let threads = args.threads.unwrap_or_else(cores);
     tch_engine::set_threads(threads);
-    Progress::new(None, "images", quiet).println(&format!(
-        "device {}: {}; {threads} threads",
-        selection.device, selection.reason
-    ));
+    Progress::new(None, "images", quiet)
+        .println(&format!("device {}; {threads} threads", selection.reason));
     Ok((threads, malloc))
 }
 
@@ -32,6 +33,26 @@ pub fn malloc(system: bool) -> &'static str {
         false if allocator::keep_freed_memory() => "glibc, keeps freed memory",
         _ => "system",
     }
+}
+
+/// Lets a write beyond the file-size limit (`ulimit -f`) fail as an error with
+/// a message; as a signal it ends the process without a word.
+pub fn outlive_file_size_limit() {
+    #[cfg(unix)]
+    {
+        let noted = Arc::new(AtomicBool::new(false));
+        // Where it cannot be registered, the limit ends the process as before.
+        let _ = signal_hook::flag::register(libc::SIGXFSZ, noted);
+    }
+}
+
+/// Ends the process while other threads are computing. `process::exit` would run
+/// libtorch's destructors under them, and end in a segmentation fault.
+pub fn exit_at_once(code: u8) -> ! {
+    #[cfg(unix)]
+    signal_hook::low_level::exit(code.into());
+    #[cfg(not(unix))]
+    std::process::exit(code.into());
 }
 
 /// Cores that this process may use.

@@ -78,7 +78,9 @@ pub fn folder(dir: &Path, labels: &[String], repeat: usize) -> Result<Pictures, 
         .images
         .into_iter()
         .map(|image| {
-            let label = image.class.and_then(|class| classes.get(class).copied().flatten());
+            let label = image
+                .class
+                .and_then(|class| classes.get(class).copied().flatten());
             let name = name(&image.path);
             (image.path, name, label)
         })
@@ -101,6 +103,7 @@ pub fn folder(dir: &Path, labels: &[String], repeat: usize) -> Result<Pictures, 
 }
 
 /// The held-out digits, or as many of all digits as asked for.
+/// Those that were trained on count as well then: for load, not for accuracy.
 ///
 /// * `count`: `None` for the test split; otherwise all digits, over and over
 ///
@@ -112,11 +115,18 @@ pub fn digits(count: Option<usize>) -> Result<Pictures, SourceError> {
         None => split::digits().test,
         Some(_) => (0..data.len()).collect(),
     };
+    let which = match count {
+        None => "held out from training",
+        Some(_) => "all of them, over and over",
+    };
     let count = count.unwrap_or(rows.len());
     let items = (0..count).map(move |index| {
         let row = rows[index % rows.len()];
         // 0..=16 in the data set, 0..=255 in a picture.
-        let pixels = data.image(row).iter().map(|&v| (u16::from(v) * 255 / 16) as u8);
+        let pixels = data
+            .image(row)
+            .iter()
+            .map(|&v| (u16::from(v) * 255 / 16) as u8);
         Item {
             index,
             name: format!("digits/{row}"),
@@ -132,7 +142,7 @@ pub fn digits(count: Option<usize>) -> Result<Pictures, SourceError> {
     Ok(Pictures {
         items: Box::new(items),
         count,
-        origin: format!("{count} handwritten digits (UCI, held out from training)"),
+        origin: format!("{count} handwritten digits (UCI, {which})"),
         skipped: vec![],
     })
 }
@@ -140,10 +150,15 @@ pub fn digits(count: Option<usize>) -> Result<Pictures, SourceError> {
 /// CIFAR-10's test images, fetched if they are not there.
 ///
 /// * `folder`: where the data lies or is to lie; `None` for the project's own
+/// * `count`: `None` for each image once; otherwise so many, over and over
 ///
 /// # Errors
 /// [`SourceError`].
-pub fn cifar10(folder: Option<&Path>, quiet: bool) -> Result<Pictures, SourceError> {
+pub fn cifar10(
+    folder: Option<&Path>,
+    count: Option<usize>,
+    quiet: bool,
+) -> Result<Pictures, SourceError> {
     let own = || {
         checkout_root()
             .unwrap_or_default()
@@ -156,17 +171,20 @@ pub fn cifar10(folder: Option<&Path>, quiet: bool) -> Result<Pictures, SourceErr
         cifar10::fetch(&folder, None, quiet)?
     };
     let (_, test) = cifar10::read_folder(&folder)?;
-    let count = test.len();
-    let items = (0..count).map(move |index| Item {
-        index,
-        name: format!("cifar10/test/{index}"),
-        label: Some(usize::from(test.labels[index])),
-        input: Input::Picture(Picture {
-            width: 32,
-            height: 32,
-            channels: 3,
-            pixels: interleave(test.image(index)),
-        }),
+    let count = count.unwrap_or(test.len());
+    let items = (0..count).map(move |index| {
+        let row = index % test.len();
+        Item {
+            index,
+            name: format!("cifar10/test/{row}"),
+            label: Some(usize::from(test.labels[row])),
+            input: Input::Picture(Picture {
+                width: 32,
+                height: 32,
+                channels: 3,
+                pixels: interleave(test.image(row)),
+            }),
+        }
     });
     Ok(Pictures {
         items: Box::new(items),

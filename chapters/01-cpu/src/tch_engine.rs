@@ -4,6 +4,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, TchError, Tensor};
+use thiserror::Error;
 
 use crate::{
     engine::{Batch, Engine, EngineError, Logits},
@@ -12,6 +13,7 @@ use crate::{
         network::{Network, channels_last},
         weights::{Weights, WeightsError},
     },
+    stream::Stream,
 };
 
 /// How far the model is prepared for the machine. Each rung but the first
@@ -27,27 +29,31 @@ pub enum Rung {
     ChannelsLast,
     /// Weights and activations in oneDNN's blocked layout.
     Prepacked,
+    /// Prepacked, and the batch split over copies of one thread each.
+    Streams,
     /// Channels-last, with the kernels cut to what the image size can use.
     Trimmed,
 }
 
 impl Rung {
     /// All rungs, lowest first.
-    pub const ALL: [Rung; 5] = [
+    pub const ALL: [Rung; 6] = [
         Rung::Eager,
         Rung::Folded,
         Rung::ChannelsLast,
         Rung::Prepacked,
+        Rung::Streams,
         Rung::Trimmed,
     ];
 
-    /// The name of the flag: `eager`, `folded`, `channels-last`, `prepacked`, `trimmed`.
+    /// The name of the flag: `eager`, `folded`, `channels-last`, `prepacked`, `streams`, `trimmed`.
     pub fn name(self) -> &'static str {
         match self {
             Rung::Eager => "eager",
             Rung::Folded => "folded",
             Rung::ChannelsLast => "channels-last",
             Rung::Prepacked => "prepacked",
+            Rung::Streams => "streams",
             Rung::Trimmed => "trimmed",
         }
     }
@@ -113,6 +119,27 @@ impl FromStr for Dtype {
     }
 }
 
+/// Why a network cannot be prepared for a rung.
+#[derive(Debug, Error)]
+pub enum LoadError {
+    /// The tensors do not fit.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// This build of libtorch, or this CPU, lacks what the rung needs.
+    #[error(
+        "the rung {rung} in {dtype} does not work on this machine ({message}); \
+         use --rung channels-last"
+    )]
+    Unsupported {
+        /// As asked for.
+        rung: Rung,
+        /// As asked for.
+        dtype: Dtype,
+        /// First line of what libtorch said.
+        message: String,
+    },
+}
+
 /// A ResNet on libtorch.
 #[derive(Debug)]
 pub struct TchEngine {
@@ -122,7 +149,13 @@ pub struct TchEngine {
     rung: Rung,
     dtype: Dtype,
     device: Device,
+    /// One a thread on the rung of that name, else none.
+    streams: Vec<Stream>,
 }
+
+/// A batch, laid out as the network wants it, in one part for each stream.
+#[derive(Debug)]
+pub struct Prepared(Vec<Tensor>);
 
 impl TchEngine {
     // ANCHOR: load
@@ -132,7 +165,8 @@ impl TchEngine {
     /// * `device`: where tensors live; the one line that chapter 2 changes
     ///
     /// # Errors
-    /// [`WeightsError`] if a tensor is missing or misshapen.
+    /// [`LoadError`] if a tensor is missing or misshapen, or if this machine
+    /// cannot do it.
     pub fn load(
         config: &Config,
         weights: &Weights,
@@ -140,7 +174,7 @@ impl TchEngine {
         rung: Rung,
         dtype: Dtype,
         device: Device,
-    ) -> Result<Self, WeightsError> {
+    ) -> Result<Self, LoadError> {
         let _inference = tch::no_grad_guard();
         let mut network = Network::new(config, weights)?;
         if rung != Rung::Eager {
@@ -150,13 +184,26 @@ impl TchEngine {
         match rung {
             Rung::Eager | Rung::Folded => {}
             Rung::ChannelsLast => network.to_channels_last(),
-            Rung::Prepacked => network.prepack(),
+            Rung::Prepacked | Rung::Streams => {
+                network.prepack().map_err(|error| LoadError::Unsupported {
+                    rung,
+                    dtype,
+                    message: first_line(&error),
+                })?
+            }
             Rung::Trimmed => {
                 network.trim(side);
                 network.to_channels_last();
             }
         }
+        let streams = match rung {
+            Rung::Streams => (0..tch::get_num_threads().max(1))
+                .map(|_| Stream::start(network.share()))
+                .collect(),
+            _ => vec![],
+        };
         Ok(TchEngine {
+            streams,
             network,
             config: *config,
             side,
@@ -173,26 +220,48 @@ impl TchEngine {
     ///
     /// # Errors
     /// libtorch's.
-    pub fn prepare(&self, batch: Batch) -> Result<Tensor, TchError> {
+    pub fn prepare(&self, batch: Batch) -> Result<Prepared, TchError> {
         let shape = batch.shape.map(|n| n as i64);
         let x = Tensor::f_from_slice(batch.pixels)?
             .f_reshape(shape)?
             .f_to_device(self.device)?
             .f_to_kind(self.dtype.kind())?;
-        match self.rung {
+        let parts = match self.streams.len() {
+            // Too few images to share out: all threads work on each operator.
+            n if n > batch.shape[0] => vec![x],
+            0 | 1 => vec![x],
+            n => x.f_chunk(n as i64, 0)?,
+        };
+        let parts = parts.into_iter().map(|x| match self.rung {
             Rung::Eager | Rung::Folded => Ok(x),
             Rung::ChannelsLast | Rung::Trimmed => Ok(channels_last(&x)),
-            Rung::Prepacked => x.f_to_mkldnn(None::<Kind>),
-        }
+            Rung::Prepacked | Rung::Streams => x.f_to_mkldnn(None::<Kind>),
+        });
+        Ok(Prepared(parts.collect::<Result<_, _>>()?))
     }
 
     /// Runs the network on a prepared batch; f32 `[batch, classes]`.
     ///
     /// # Errors
     /// libtorch's.
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor, TchError> {
+    pub fn forward(&self, batch: &Prepared) -> Result<Tensor, TchError> {
         let _inference = tch::no_grad_guard();
-        self.network.forward(x, false)?.f_to_kind(Kind::Float)
+        match batch.0.as_slice() {
+            [x] => self.network.forward(x, false)?.f_to_kind(Kind::Float),
+            parts => {
+                let waiting: Vec<_> = self
+                    .streams
+                    .iter()
+                    .zip(parts)
+                    .map(|(stream, x)| stream.send(x.shallow_clone()))
+                    .collect();
+                let logits: Vec<Tensor> = waiting
+                    .into_iter()
+                    .map(|reply| reply.wait())
+                    .collect::<Result<_, _>>()?;
+                Tensor::f_cat(&logits, 0)?.f_to_kind(Kind::Float)
+            }
+        }
     }
 }
 
@@ -225,8 +294,17 @@ impl Engine for TchEngine {
 pub fn refused(error: TchError) -> EngineError {
     EngineError::Library {
         engine: "libtorch",
-        message: error.to_string().lines().next().unwrap_or("no message").into(),
+        message: first_line(&error),
     }
+}
+
+fn first_line(error: &TchError) -> String {
+    error
+        .to_string()
+        .lines()
+        .next()
+        .unwrap_or("no message")
+        .into()
 }
 
 /// Sets how many threads one operator of libtorch may use, in the whole process.

@@ -13,7 +13,7 @@ use crate::{
     markup::html,
     measurement::{self, Measurement, Origin, Source},
     provenance,
-    quantity::{Quantity, plain},
+    quantity::{self, Quantity, plain},
 };
 
 /// Width of every chart in user units. A phone shows it a little smaller, a wide
@@ -210,6 +210,18 @@ fn top(series: &[Series]) -> f64 {
         .fold(0.0, f64::max)
 }
 
+/// The axis of values: where its ticks are, in the field's own unit, with their
+/// labels, and its heading.
+fn value_axis(unit: &Quantity, field: &str, series: &[Series]) -> (Vec<(f64, String)>, String) {
+    let top = top(series);
+    let (divisor, heading) = unit.axis(field, top);
+    let ticks = ticks(top / divisor)
+        .into_iter()
+        .map(|tick| (tick * divisor, quantity::tick(tick)))
+        .collect();
+    (ticks, heading)
+}
+
 /// Round steps of 1, 2 or 5 times a power of ten from 0 to just above `top`.
 fn ticks(top: f64) -> Vec<f64> {
     if !(top.is_finite() && top > 0.0) {
@@ -297,8 +309,8 @@ fn bars(title: &str, field: &str, unit: &Quantity, series: &[Series]) -> String 
     } else {
         0.0
     };
-    let ticks = ticks(top(series));
-    let end = ticks.last().copied().unwrap_or(1.0);
+    let (ticks, axis) = value_axis(unit, field, series);
+    let end = ticks.last().map_or(1.0, |(tick, _)| *tick);
     let left = 4.0;
     let scale = |value: f64| left + (WIDTH - left - NUMBER) * value / end;
 
@@ -367,14 +379,14 @@ fn bars(title: &str, field: &str, unit: &Quantity, series: &[Series]) -> String 
             );
         }
     }
-    for tick in &ticks {
+    for (tick, label) in &ticks {
         let x = scale(*tick);
         let _ = writeln!(
             out,
             "<path class=\"grid\" d=\"M{x:.1} {legend:.1}V{bottom:.1}\"/>\n<text class=\"tick\" x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"{}\">{}</text>",
             bottom + 14.0,
             if *tick == 0.0 { "start" } else { "middle" },
-            html(&unit.print_tick(*tick))
+            html(label)
         );
     }
     let _ = writeln!(
@@ -382,7 +394,7 @@ fn bars(title: &str, field: &str, unit: &Quantity, series: &[Series]) -> String 
         "<text class=\"tick\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
         left + (WIDTH - left - NUMBER) / 2.0,
         bottom + 31.0,
-        html(&unit.heading(field))
+        html(&axis)
     );
     out.push_str(&body);
     out.push_str("</svg>\n");
@@ -408,19 +420,19 @@ fn lines(title: &str, x_field: &str, field: &str, unit: &Quantity, series: &[Ser
         let index = positions.iter().position(|known| *known == x).unwrap_or(0);
         left + 12.0 + index as f64 * step
     };
-    let ticks = ticks(top(series));
-    let end = ticks.last().copied().unwrap_or(1.0);
+    let (ticks, axis) = value_axis(unit, field, series);
+    let end = ticks.last().map_or(1.0, |(tick, _)| *tick);
     let scale = |value: f64| low - PLOT * value / end;
 
     let mut out = opening(title, field, unit, series, height);
-    for tick in &ticks {
+    for (tick, label) in &ticks {
         let y = scale(*tick);
         let _ = writeln!(
             out,
             "<path class=\"grid\" d=\"M{left:.1} {y:.1}H{right:.1}\"/>\n<text class=\"tick\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
             left - 6.0,
             y + 4.0,
-            html(&unit.print_tick(*tick))
+            html(label)
         );
     }
     for position in &positions {
@@ -439,7 +451,7 @@ fn lines(title: &str, x_field: &str, field: &str, unit: &Quantity, series: &[Ser
         low + 36.0,
         html(&Quantity::of(x_field).heading(x_field)),
         legend + 4.0,
-        html(&unit.heading(field))
+        html(&axis)
     );
     for (index, series) in series.iter().enumerate() {
         let style = index % 4;
@@ -504,6 +516,10 @@ fn class(origin: Origin) -> &'static str {
 }
 
 fn data_table(title: &str, chart: &Chart, unit: &Quantity, series: &[Series]) -> String {
+    let sampled = series
+        .iter()
+        .flat_map(|series| &series.points)
+        .any(|point| point.middle.is_some());
     let mut out = format!(
         "<div class=\"figure-scroll\" role=\"region\" tabindex=\"0\" aria-label=\"{0}, numbers\">\n<table>\n<thead><tr><th scope=\"col\">what ran</th><th scope=\"col\">series</th>",
         html(title)
@@ -517,8 +533,13 @@ fn data_table(title: &str, chart: &Chart, unit: &Quantity, series: &[Series]) ->
     }
     let _ = writeln!(
         out,
-        "<th scope=\"col\">{}</th><th scope=\"col\">middle half</th></tr></thead>\n<tbody>",
-        html(&unit.heading(&chart.field))
+        "<th scope=\"col\">{}</th>{}</tr></thead>\n<tbody>",
+        html(&unit.heading(&chart.field)),
+        if sampled {
+            "<th scope=\"col\">middle half</th>"
+        } else {
+            ""
+        }
     );
     for series in series {
         for point in &series.points {
@@ -531,19 +552,18 @@ fn data_table(title: &str, chart: &Chart, unit: &Quantity, series: &[Series]) ->
             if matches!(chart.kind, ChartKind::Line { .. }) {
                 let _ = write!(out, "<td class=\"number\">{}</td>", plain(point.x));
             }
-            let _ = writeln!(
+            let _ = write!(
                 out,
-                "<td class=\"number\">{}</td><td class=\"number\">{}</td></tr>",
-                html(&unit.print_bare(point.value)),
-                point.middle.map_or_else(
-                    || "one number".to_owned(),
-                    |(low, high)| html(&format!(
-                        "{} to {}",
-                        unit.print_bare(low),
-                        unit.print_bare(high)
-                    ))
-                )
+                "<td class=\"number\">{}</td>",
+                html(&unit.print_bare(point.value))
             );
+            if sampled {
+                let middle = point.middle.map_or_else(String::new, |(low, high)| {
+                    format!("{} to {}", unit.print_bare(low), unit.print_bare(high))
+                });
+                let _ = write!(out, "<td class=\"number\">{}</td>", html(&middle));
+            }
+            out.push_str("</tr>\n");
         }
     }
     out.push_str("</tbody>\n</table>\n</div>\n");

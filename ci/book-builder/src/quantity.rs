@@ -66,12 +66,18 @@ impl Quantity {
         }
     }
 
-    /// The number as it stands on an axis, whose steps are round.
-    pub fn print_tick(&self, value: f64) -> String {
+    /// The unit of an axis that reaches `top`: what its numbers are divided by, and its
+    /// heading. An axis in bytes counts in KiB, MiB or GiB, so that its steps are round.
+    pub fn axis(&self, field: &str, top: f64) -> (f64, String) {
+        let heading = self.heading(field);
         match self {
-            Self::Rate(_) | Self::Time(_) => plain(value),
-            // Round in bytes is not round in MiB, but the axis must say the same as the rest.
-            Self::Bytes | Self::Share | Self::Ratio | Self::Plain => self.print(value),
+            Self::Rate(_) | Self::Time(_) | Self::Plain => (1.0, heading),
+            Self::Ratio => (1.0, format!("{heading} (×)")),
+            Self::Share => (0.01, format!("{heading} (%)")),
+            Self::Bytes => {
+                let (divisor, unit) = binary_unit(top);
+                (divisor, format!("{heading} ({unit})"))
+            }
         }
     }
 
@@ -145,6 +151,13 @@ pub fn significant(value: f64) -> String {
     grouped(&format!("{value:.decimals$}"))
 }
 
+/// A round number as an axis shows it: no more decimals than it needs.
+pub fn tick(value: f64) -> String {
+    let digits = format!("{value:.6}");
+    let digits = digits.trim_end_matches('0').trim_end_matches('.');
+    grouped(digits)
+}
+
 /// A ratio with two decimals below ten and one from ten up.
 pub fn ratio(value: f64) -> String {
     if value.abs() < 9.995 {
@@ -160,14 +173,20 @@ fn percent(fraction: f64) -> String {
 }
 
 fn bytes(value: f64) -> String {
-    let units = ["B", "KiB", "MiB", "GiB", "TiB"];
-    let mut scaled = value;
-    let mut unit = 0;
-    while scaled.abs() >= 1024.0 && unit + 1 < units.len() {
-        scaled /= 1024.0;
-        unit += 1;
+    let (divisor, unit) = binary_unit(value);
+    format!("{} {unit}", plain(value / divisor))
+}
+
+/// The largest binary unit of which there is at least one, and its bytes.
+fn binary_unit(value: f64) -> (f64, &'static str) {
+    let mut divisor = 1.0;
+    for unit in ["B", "KiB", "MiB", "GiB"] {
+        if value.abs() < divisor * 1024.0 {
+            return (divisor, unit);
+        }
+        divisor *= 1024.0;
     }
-    format!("{} {}", plain(scaled), units[unit])
+    (divisor, "TiB")
 }
 
 fn grouped(digits: &str) -> String {
@@ -192,7 +211,19 @@ fn grouped(digits: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Quantity, significant};
+    use super::{Quantity, significant, tick};
+
+    #[test]
+    fn ticks_have_the_decimals_they_need() {
+        for (value, text) in [
+            (0.0, "0"),
+            (0.1 * 3.0, "0.3"),
+            (1.5, "1.5"),
+            (2000.0, "2,000"),
+        ] {
+            assert_eq!(tick(value), text);
+        }
+    }
 
     #[test]
     fn three_digits_and_no_more() {
@@ -236,5 +267,17 @@ mod tests {
         assert_eq!(heading("resident_memory_bytes"), "resident memory");
         assert_eq!(heading("top1_accuracy"), "top1 accuracy");
         assert_eq!(heading("batch"), "batch");
+    }
+
+    #[test]
+    fn an_axis_has_round_steps_in_its_unit() {
+        let axis = |field: &str, top| Quantity::of(field).axis(field, top);
+        let gib = f64::from(1 << 30);
+        assert_eq!(axis("rss_bytes", 1.2e9), (gib, "rss (GiB)".to_owned()));
+        assert_eq!(axis("accuracy", 0.97), (0.01, "accuracy (%)".to_owned()));
+        assert_eq!(
+            axis("images_per_second", 27.0),
+            (1.0, "images/s".to_owned())
+        );
     }
 }

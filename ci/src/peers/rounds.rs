@@ -284,7 +284,10 @@ fn launch(
         };
         return Ok(Launch {
             program: worker.clone(),
-            arguments: vec!["worker".into()],
+            arguments: std::iter::once("worker")
+                .chain(contestant.system_malloc.then_some("--system-malloc"))
+                .map(OsString::from)
+                .collect(),
             variables,
         });
     }
@@ -311,6 +314,7 @@ fn reference_logits(
         engine: "pytorch-eager",
         ours: false,
         tuned_malloc: false,
+        system_malloc: false,
     };
     let mut contender = Contender::start(&launch(setup, workload, &contestant)?)?;
     let message = workload.load_message("pytorch-eager", "f32", &shared.weights);
@@ -618,6 +622,7 @@ mod tests {
                 engine: Box::leak((*engine).to_owned().into_boxed_str()),
                 ours: false,
                 tuned_malloc: false,
+                system_malloc: false,
             })
             .collect();
         let mut file = ResultFile::new("01-cpu", "peers-test", Environment::collect());

@@ -44,8 +44,10 @@ pub struct Contestant {
     pub engine: &'static str,
     /// Whether it is a rung of ours, run by cpu-inference.
     pub ours: bool,
-    /// Whether its process runs with [`MALLOC_TUNABLES`].
+    /// Whether its process runs with [`MALLOC_TUNABLES`]; ours tunes malloc itself.
     pub tuned_malloc: bool,
+    /// Whether ours is told to leave malloc as it comes.
+    pub system_malloc: bool,
 }
 
 /// All workloads for a machine with this many cores.
@@ -121,11 +123,13 @@ impl Workload {
 
     /// Everybody who takes part, ours first.
     pub fn contestants(&self) -> Vec<Contestant> {
-        const OURS: [(&str, &str); 4] = [
+        const OURS: [(&str, &str); 6] = [
             ("tch-eager", "tch, eager"),
             ("tch-folded", "tch, batch norm folded"),
             ("tch-channels-last", "tch, folded, channels-last"),
             ("tch-prepacked", "tch, folded, prepacked for oneDNN"),
+            ("tch-streams", "tch, prepacked, one stream a core"),
+            ("tch-trimmed", "tch, channels-last, kernels trimmed"),
         ];
         // (engine, label, whether libtorch allocates its activations by malloc);
         // ONNX Runtime and OpenVINO keep theirs in arenas of their own.
@@ -146,16 +150,33 @@ impl Workload {
                 false => engine.to_owned(),
             },
             label: match tuned_malloc {
-                true => format!("{label}, malloc tuned (GLIBC_TUNABLES={MALLOC_TUNABLES})"),
+                true => format!("{label}, malloc tuned"),
                 false => label.to_owned(),
             },
             engine,
             ours,
             tuned_malloc,
+            system_malloc: false,
         };
         let mut all = Vec::new();
         for (engine, label) in OURS {
-            all.push(contestant(engine, label, true, false));
+            // One image cannot be shared out, and large images use every tap.
+            let same_as_another = match engine {
+                "tch-streams" => self.batch < self.threads || self.threads == 1,
+                "tch-trimmed" => self.image >= MALLOC_MATTERS_FROM,
+                _ => false,
+            };
+            if !same_as_another {
+                all.push(contestant(engine, label, true, false));
+            }
+        }
+        if self.image >= MALLOC_MATTERS_FROM && cfg!(target_env = "gnu") {
+            all.push(Contestant {
+                id: "tch-eager-system-malloc".to_owned(),
+                label: "tch, eager, malloc as it comes".to_owned(),
+                system_malloc: true,
+                ..contestant("tch-eager", "", true, false)
+            });
         }
         for (engine, label, by_malloc) in PEERS {
             all.push(contestant(engine, label, false, false));
@@ -178,7 +199,10 @@ impl Workload {
             ("dtype", json!(self.dtype)),
             ("threads", json!(self.threads)),
             ("ours", json!(contestant.ours)),
-            ("tuned_malloc", json!(contestant.tuned_malloc)),
+            (
+                "tuned_malloc",
+                json!(contestant.tuned_malloc || contestant.ours && !contestant.system_malloc),
+            ),
         ] {
             map.insert(name.to_owned(), value);
         }

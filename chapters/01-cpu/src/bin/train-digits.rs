@@ -80,8 +80,13 @@ fn run(args: Args) -> anyhow::Result<()> {
         .collect();
     let mut speeds: Vec<Tensor> = learned.iter().map(|(_, t)| t.zeros_like()).collect();
     let accuracy = |x: &Tensor, y: &Tensor| -> anyhow::Result<f64> {
-        let right = no_grad(|| network.forward(x, false))?.argmax(1, false).eq_tensor(y);
-        Ok(right.to_kind(Kind::Double).mean(Kind::Double).double_value(&[]))
+        let right = no_grad(|| network.forward(x, false))?
+            .argmax(1, false)
+            .eq_tensor(y);
+        Ok(right
+            .to_kind(Kind::Double)
+            .mean(Kind::Double)
+            .double_value(&[]))
     };
 
     let count = train_y.size()[0];
@@ -99,7 +104,10 @@ fn run(args: Args) -> anyhow::Result<()> {
             let loss = logits.cross_entropy_loss::<Tensor>(&y, None, Reduction::Mean, -100, 0.0);
             loss.backward();
             losses.push(loss.double_value(&[]));
-            anyhow::ensure!(losses.iter().all(|l| l.is_finite()), "loss is NaN at step {step}");
+            anyhow::ensure!(
+                losses.iter().all(|l| l.is_finite()),
+                "loss is NaN at step {step}"
+            );
             // Half a cosine, from the peak to zero.
             let phase = std::f64::consts::PI * step as f64 / steps as f64;
             descend(&learned, &mut speeds, PEAK_RATE * 0.5 * (1.0 + phase.cos()));
@@ -113,14 +121,16 @@ fn run(args: Args) -> anyhow::Result<()> {
         eprintln!("{line}");
         log.push(line.to_string());
     }
-    let line = json!({ "test_accuracy": accuracy(&test_x, &test_y)?, "test_images": rows.test.len() });
+    let line =
+        json!({ "test_accuracy": accuracy(&test_x, &test_y)?, "test_images": rows.test.len() });
     println!("{line}");
     log.push(line.to_string());
 
     let path = args.out.join("digits.safetensors");
     save(&path, &config, &weights, (mean, std))?;
     let path = args.out.join("digits-log.jsonl");
-    fs::write(&path, log.join("\n") + "\n").with_context(|| format!("cannot write {}", path.display()))
+    fs::write(&path, log.join("\n") + "\n")
+        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Kaiming's normal initialisation for convolutions; batch norms as identities.
@@ -133,7 +143,9 @@ fn initial(config: &Config) -> Weights {
         let tensor = if shape.len() > 1 {
             let fan_in: i64 = shape[1..].iter().product();
             Tensor::randn(&shape, options) * (2.0 / fan_in as f64).sqrt()
-        } else if name.ends_with("running_var") || (name.ends_with(".weight") && name != "fc.weight") {
+        } else if name.ends_with("running_var")
+            || (name.ends_with(".weight") && name != "fc.weight")
+        {
             Tensor::ones(&shape, options)
         } else {
             Tensor::zeros(&shape, options)
@@ -163,7 +175,10 @@ fn pixels(data: &digits::Digits, rows: &[usize], mean: f64, std: f64) -> (Tensor
         .flat_map(|&row| data.image(row))
         .map(|&v| ((f64::from(v) / 16.0 - mean) / std) as f32)
         .collect();
-    let labels: Vec<i64> = rows.iter().map(|&row| i64::from(data.labels[row])).collect();
+    let labels: Vec<i64> = rows
+        .iter()
+        .map(|&row| i64::from(data.labels[row]))
+        .collect();
     let side = digits::SIDE as i64;
     (
         Tensor::from_slice(&values).view([-1, 1, side, side]),

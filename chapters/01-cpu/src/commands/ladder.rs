@@ -3,30 +3,31 @@
 //! All rungs are loaded first and then measured round by round, so that a
 //! machine that slows down for a moment slows all of them.
 
-use std::time::Instant;
+use std::{
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
 use accel::{
     exit, human,
     progress::Progress,
-    results::{ResultFile, Row},
+    results::{ResultFile, Row, Status},
     timing::Samples,
 };
 use anyhow::Context;
 use serde_json::json;
-use tch::Device;
+use tch::{Device, TchError};
 
 use crate::{
-    cli::LadderArgs,
+    cli::{DeviceArgs, LadderArgs},
     engine::{Batch, Engine, Logits},
     failure::print_line,
     model::{Model, Wishes},
-    pipeline::top,
+    pipeline::{Input, top},
     preprocess::Picture,
     resnet::seeded,
-    setting,
-    source,
-    pipeline::Input,
-    tch_engine::{Dtype, Rung, TchEngine},
+    setting, source,
+    tch_engine::{Dtype, LoadError, Prepared, Rung, TchEngine, set_threads},
 };
 
 /// Runs the command.
@@ -49,13 +50,20 @@ pub fn run(args: LadderArgs) -> anyhow::Result<u8> {
     Ok(exit::OK)
 }
 
-/// Measures all rungs in f32, and in bf16 where the CPU has it.
+/// One row under way: the engine, its batch, and what was measured.
+struct Contender {
+    engine: Rc<TchEngine>,
+    input: Prepared,
+    threads: usize,
+    row: Row,
+    samples: Samples,
+}
+
+/// Measures every rung, dtype, batch size and number of threads asked for.
 ///
 /// # Errors
 /// What was refused, or what failed.
 pub fn measure(args: &LadderArgs, measurement: &str) -> anyhow::Result<ResultFile> {
-    let progress = Progress::new(None, "rounds", args.quiet);
-    let (threads, malloc) = setting::apply(&args.device, args.quiet)?;
     let wishes = Wishes {
         arch: args.model.arch,
         stem: args.model.stem,
@@ -63,100 +71,191 @@ pub fn measure(args: &LadderArgs, measurement: &str) -> anyhow::Result<ResultFil
         channels: None,
     };
     let model = Model::open(&args.model.weights, wishes, args.quiet)?;
-    let held_out = held_out(&model)?;
     let environment = setting::environment();
-    let bf16 = environment
-        .cpu_features
-        .iter()
-        .any(|feature| feature.contains("bf16"));
     let mut file = ResultFile::new("01-cpu", measurement, environment);
     file.title = Some(format!(
-        "{} on {} x {} images, batches of {}, {threads} threads",
+        "{} on {side} x {side} images",
         model.config.arch,
-        model.side(),
-        model.side(),
-        args.batch
+        side = model.side(),
     ));
     file.depends_on = super::depends_on();
     file.notes.push(format!("weights: {}", model.origin));
-
-    let [channels, side] = [model.config.channels, model.side()];
-    let shape = [args.batch, channels, side, side];
-    let pixels = seeded::tensor(0, "input", &shape);
-    let batch = Batch {
-        pixels: &pixels,
-        shape,
+    // What malloc keeps cannot be taken back: as it comes must come first.
+    let mallocs: &[bool] = match (args.both_mallocs, args.device.system_malloc) {
+        (true, _) => &[true, false],
+        (false, system) => &[system],
     };
-    let mut reference: Option<Logits> = None;
+    for &system_malloc in mallocs {
+        let device = DeviceArgs {
+            system_malloc,
+            ..args.device.clone()
+        };
+        let (threads, malloc) = setting::apply(&device, args.quiet)?;
+        let threads = match args.thread_counts.as_slice() {
+            [] => &[threads],
+            counts => counts,
+        };
+        measure_rows(args, &model, threads, malloc, &mut file)?;
+    }
+    Ok(file)
+}
+
+fn measure_rows(
+    args: &LadderArgs,
+    model: &Model,
+    threads: &[usize],
+    malloc: &str,
+    file: &mut ResultFile,
+) -> anyhow::Result<()> {
+    let progress = Progress::new(None, "rounds", args.quiet);
+    let rungs = match args.rungs.as_slice() {
+        [] => &Rung::ALL,
+        rungs => rungs,
+    };
+    let bf16 = file
+        .environment
+        .cpu_features
+        .iter()
+        .any(|feature| feature.contains("bf16"));
+    let held_out = held_out(model)?;
     let mut running = vec![];
-    for dtype in [Dtype::F32, Dtype::Bf16] {
-        for rung in Rung::ALL {
-            let id = format!("{rung}-{dtype}");
-            let row = Row::ok(&id, format!("{rung}, {dtype}"))
-                .with("engine", "tch")
-                .with("rung", json!(rung))
-                .with("dtype", json!(dtype))
-                .with("arch", json!(model.config.arch))
-                .with("image", side)
-                .with("batch", args.batch)
-                .with("threads", threads)
-                .with("malloc", malloc);
-            if dtype == Dtype::Bf16 && !bf16 {
-                file.rows.push(Row {
-                    status: accel::results::Status::Skipped,
-                    reason: Some("this CPU has no bf16 instructions".into()),
-                    ..row
-                });
-                continue;
-            }
-            progress.println(&format!("loading {id}"));
-            let mut engine =
-                TchEngine::load(&model.config, &model.weights, side, rung, dtype, Device::Cpu)?;
-            let logits = engine.infer(batch)?;
-            let mut row = row;
-            if let Some(reference) = &reference {
-                row = row.with_metric(
-                    "logit_max_relative_difference",
-                    relative_difference(&logits, reference),
+    for &threads in threads {
+        set_threads(threads);
+        let mut reference: Option<Logits> = None;
+        for &dtype in &args.dtypes {
+            for &rung in rungs {
+                let mut id = format!("{rung}-{dtype}");
+                if args.thread_counts.len() > 1 {
+                    id += &format!("-t{threads}");
+                }
+                if args.both_mallocs {
+                    id += if malloc == "system" {
+                        "-system"
+                    } else {
+                        "-tuned"
+                    };
+                }
+                let row = |batch: usize| {
+                    Row::ok(format!("{id}-b{batch}"), format!("{rung}, {dtype}"))
+                        .with("engine", "tch")
+                        .with("rung", json!(rung))
+                        .with("dtype", json!(dtype))
+                        .with("arch", json!(model.config.arch))
+                        .with("image", model.side())
+                        .with("batch", batch)
+                        .with("threads", threads)
+                        .with("allocator", malloc)
+                };
+                if dtype == Dtype::Bf16 && !bf16 {
+                    file.rows.extend(args.batch.iter().map(|&batch| Row {
+                        status: Status::Skipped,
+                        reason: Some("this CPU has no bf16 instructions".into()),
+                        ..row(batch)
+                    }));
+                    continue;
+                }
+                progress.println(&format!("loading {id}"));
+                let engine = TchEngine::load(
+                    &model.config,
+                    &model.weights,
+                    model.side(),
+                    rung,
+                    dtype,
+                    Device::Cpu,
                 );
+                let mut engine = match engine {
+                    Err(error @ LoadError::Unsupported { .. }) => {
+                        file.rows.extend(args.batch.iter().map(|&batch| Row {
+                            status: Status::Skipped,
+                            reason: Some(error.to_string()),
+                            ..row(batch)
+                        }));
+                        continue;
+                    }
+                    engine => engine?,
+                };
+                let mut metrics = vec![];
+                let (pixels, shape) = noise(model, args.batch[0]);
+                let logits = engine.infer(Batch {
+                    pixels: &pixels,
+                    shape,
+                })?;
+                if let Some(reference) = &reference {
+                    let difference = relative_difference(&logits, reference);
+                    metrics.push(("logit_max_relative_difference", difference));
+                }
+                reference.get_or_insert(logits);
+                if let Some((pixels, labels)) = &held_out {
+                    metrics.push(("accuracy", accuracy(&mut engine, pixels, labels)?));
+                }
+                let engine = Rc::new(engine);
+                for &batch in &args.batch {
+                    let (pixels, shape) = noise(model, batch);
+                    let input = engine.prepare(Batch {
+                        pixels: &pixels,
+                        shape,
+                    })?;
+                    let mut row = row(batch);
+                    for &(name, value) in &metrics {
+                        row = row.with_metric(name, value);
+                    }
+                    running.push(Contender {
+                        engine: Rc::clone(&engine),
+                        input,
+                        threads,
+                        row,
+                        samples: Samples {
+                            items_per_sample: batch,
+                            ..Samples::default()
+                        },
+                    });
+                }
             }
-            if let Some((pixels, labels)) = &held_out {
-                let accuracy = accuracy(&mut engine, pixels, labels)?;
-                row = row.with_metric("accuracy", accuracy);
-            }
-            reference.get_or_insert(logits);
-            let input = engine.prepare(batch)?;
-            running.push((engine, input, row, vec![], vec![]));
         }
     }
 
     let rounds = if args.quick { 3 } else { args.rounds };
     let bar = Progress::new(Some((rounds + 1) as u64), "rounds", args.quiet);
     for round in 0..=rounds {
-        for (engine, input, _, warmup, seconds) in &mut running {
-            // Small batches repeat until the clock's grain no longer matters.
-            let start = Instant::now();
-            loop {
-                let sample = Instant::now();
-                drop(engine.forward(input)?);
-                let elapsed = sample.elapsed().as_secs_f64();
-                if round == 0 { &mut *warmup } else { &mut *seconds }.push(elapsed);
-                if start.elapsed().as_millis() >= 50 {
-                    break;
-                }
-            }
+        for contender in &mut running {
+            contender.turn(round == 0)?;
         }
         bar.inc(1);
     }
     bar.finish();
-    for (_, _, row, warmup_seconds, seconds) in running {
-        file.rows.push(row.with_samples(Samples {
-            items_per_sample: args.batch,
-            warmup_seconds,
-            seconds,
-        }));
+    file.rows
+        .extend(running.into_iter().map(|c| c.row.with_samples(c.samples)));
+    Ok(())
+}
+
+impl Contender {
+    /// One turn: one batch, or, where a batch is short, 50 ms of them.
+    fn turn(&mut self, warmup: bool) -> Result<(), TchError> {
+        set_threads(self.threads);
+        if !warmup {
+            // The others have emptied the caches.
+            drop(self.engine.forward(&self.input)?);
+        }
+        let start = Instant::now();
+        loop {
+            let sample = Instant::now();
+            drop(self.engine.forward(&self.input)?);
+            let seconds = sample.elapsed().as_secs_f64();
+            match warmup {
+                true => self.samples.warmup_seconds.push(seconds),
+                false => self.samples.seconds.push(seconds),
+            }
+            if start.elapsed() >= Duration::from_millis(50) {
+                return Ok(());
+            }
+        }
     }
-    Ok(file)
+}
+
+/// The same noise in every run, for a batch: NCHW f32, and its shape.
+fn noise(model: &Model, batch: usize) -> (Vec<f32>, [usize; 4]) {
+    let shape = [batch, model.config.channels, model.side(), model.side()];
+    (seeded::tensor(0, "input", &shape), shape)
 }
 
 /// Largest difference of a logit, over the largest logit.
@@ -218,7 +317,7 @@ pub fn table(file: &ResultFile) -> Vec<String> {
     for row in &file.rows {
         let Some(samples) = &row.samples else {
             let reason = row.reason.as_deref().unwrap_or_default();
-            lines.push(format!("  {:<22} not measured: {reason}", row.label));
+            lines.push(format!("  {:<28} not measured: {reason}", row.id));
             continue;
         };
         let rate = samples.items_per_second().unwrap_or_default();
@@ -227,8 +326,8 @@ pub fn table(file: &ResultFile) -> Vec<String> {
             .get("accuracy")
             .map_or(String::new(), |a| format!("  accuracy {:.2}%", 100.0 * a));
         lines.push(format!(
-            "  {:<22} {:>16}  {:>5.2} of the first rung{accuracy}",
-            row.label,
+            "  {:<28} {:>16}  {:>6.2} times the first row{accuracy}",
+            row.id,
             human::rate(rate, "images"),
             rate / first.unwrap_or(rate),
         ));

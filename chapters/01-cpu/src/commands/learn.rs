@@ -14,6 +14,7 @@ use super::{ladder, run};
 use crate::{
     cli::{LadderArgs, LearnArgs, RunArgs},
     failure::print_line,
+    setting,
 };
 
 /// One measurement of the chapter: the name of its file, and the arguments
@@ -27,9 +28,16 @@ struct Step {
 
 // ANCHOR: steps
 /// What the chapter measures.
-const STEPS: [Step; 6] = [
+const STEPS: [Step; 9] = [
     Step {
-        measurement: "run-digits",
+        measurement: "batch",
+        question: "Is a larger batch faster, and what has malloc to do with it?",
+        // First: what malloc keeps cannot be taken back.
+        command: "ladder --arch resnet50 --rungs eager,channels-last --dtypes f32 --batch 1,8,32 --both-mallocs --rounds 5",
+        quick: "--quick --rungs eager --batch 1,32 --arch resnet18",
+    },
+    Step {
+        measurement: "digits",
         question: "Does it read handwriting?",
         command: "run --data digits --batch 32",
         quick: "--quick",
@@ -41,28 +49,40 @@ const STEPS: [Step; 6] = [
         quick: "--quick",
     },
     Step {
-        measurement: "ladder-resnet50-b8",
+        measurement: "ladder",
         question: "How fast is ResNet-50, and which rung matters?",
-        command: "ladder --arch resnet50 --batch 8",
+        command: "ladder --arch resnet50 --batch 8 --rungs eager,folded,channels-last,prepacked,streams",
         quick: "--quick",
     },
     Step {
-        measurement: "ladder-small-b1",
+        measurement: "threads",
+        question: "What does each core add?",
+        command: "ladder --arch resnet50 --batch 8 --rungs prepacked --dtypes f32 --thread-counts THREADS --rounds 5",
+        quick: "--quick --arch resnet18",
+    },
+    Step {
+        measurement: "ladder-small",
         question: "And one small image at a time?",
-        command: "ladder --arch resnet18 --image 32 --batch 1 --rounds 20",
+        command: "ladder --arch resnet18 --image 32 --batch 1 --rungs eager,folded,channels-last,prepacked,trimmed --dtypes f32 --rounds 20",
         quick: "--quick",
     },
     Step {
-        measurement: "pipeline-photographs",
+        measurement: "pipeline",
         question: "What do the stages around the model cost?",
+        command: "run --images SAMPLES --repeat 160 --arch resnet50 --weights random --rung streams --batch 32",
+        quick: "--quick --repeat 32",
+    },
+    Step {
+        measurement: "pipeline-barriers",
+        question: "The same with a barrier at every layer?",
         command: "run --images SAMPLES --repeat 160 --arch resnet50 --weights random --rung prepacked --batch 32",
         quick: "--quick --repeat 32",
     },
     Step {
-        measurement: "memory-10000",
+        measurement: "memory",
         question: "Does memory grow with the stream?",
-        command: "run --data digits --count 10000 --batch 32",
-        quick: "--quick",
+        command: "run --images SAMPLES --repeat 5000 --weights digits --batch 32",
+        quick: "--quick --repeat 500",
     },
 ];
 // ANCHOR_END: steps
@@ -101,25 +121,26 @@ fn measure(
     args: &LearnArgs,
     samples: &Path,
 ) -> anyhow::Result<(ResultFile, Vec<String>, u8)> {
-    let quick = if args.quick { step.quick } else { "" };
+    let quick: Vec<&str> = match args.quick {
+        true => step.quick.split_whitespace().collect(),
+        false => vec![],
+    };
     let mut words: Vec<String> = step
         .command
         .split_whitespace()
         .map(|word| match word {
             "SAMPLES" => samples.display().to_string(),
+            "THREADS" => thread_counts(),
             _ => word.to_owned(),
         })
         .collect();
-    // A flag given again replaces the first.
-    for pair in quick.split_whitespace() {
-        match words.iter().position(|word| word == pair && pair != "--quick") {
-            Some(at) => {
-                words.drain(at..at + 2);
-                words.push(pair.to_owned());
-            }
-            None => words.push(pair.to_owned()),
+    // A flag that quick mode gives again replaces the first.
+    for flag in quick.iter().filter(|word| word.starts_with("--")) {
+        if let Some(at) = words.iter().position(|word| word == flag) {
+            words.drain(at..at + 2);
         }
     }
+    words.extend(quick.into_iter().map(str::to_owned));
     words.push("--device".into());
     words.push(args.device.device.to_string());
     if let Some(threads) = args.device.threads {
@@ -157,6 +178,21 @@ fn measure(
     Ok((file, run::lines(&outcome), run::exit_code(&outcome)))
 }
 
+/// 1, 2, 4 ... up to the cores of this machine.
+fn thread_counts() -> String {
+    let cores = setting::cores();
+    let mut counts: Vec<usize> = (0..)
+        .map(|power| 1 << power)
+        .take_while(|&n| n < cores)
+        .collect();
+    counts.push(cores);
+    counts
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(",")
+}
+
 /// Published: by date and commit. A reader's own: `<slug>/<measurement>.json`.
 fn path(args: &LearnArgs, root: Option<&Path>, file: &ResultFile) -> PathBuf {
     let slug = file.environment.machine_slug();
@@ -164,6 +200,8 @@ fn path(args: &LearnArgs, root: Option<&Path>, file: &ResultFile) -> PathBuf {
         let root = root.unwrap_or(Path::new("."));
         published_dir(root, "01-cpu", &slug, &file.measurement).join(file.published_name())
     } else {
-        args.out.join(slug).join(format!("{}.json", file.measurement))
+        args.out
+            .join(slug)
+            .join(format!("{}.json", file.measurement))
     }
 }

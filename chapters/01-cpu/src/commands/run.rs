@@ -2,9 +2,8 @@
 
 use std::{
     fs::{self, File},
-    io::{LineWriter, Write},
+    io::{self, LineWriter, Write},
     path::Path,
-    process,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -105,7 +104,7 @@ pub fn classify(args: &RunArgs) -> anyhow::Result<Outcome> {
     let progress = Progress::new(None, "images", args.quiet);
     let (threads, malloc) = setting::apply(&args.device, args.quiet)?;
     // Refused before the model is loaded: a full disk shows later.
-    let predictions = create(&args.out)?;
+    check_writable(&args.out)?;
     let model = open_model(args)?;
     let pictures = open_pictures(args, &model)?;
     progress.println(&format!("model: {} ({})", model.origin, model.config.arch));
@@ -133,6 +132,8 @@ pub fn classify(args: &RunArgs) -> anyhow::Result<Outcome> {
     let runs = if args.quick || args.dry_run { 1 } else { 3 };
     let mut bare = bare(&mut *engine, args.batch, 1, runs)?;
 
+    // Only now: a run that is refused leaves the results of the last one alone.
+    let predictions = create(&args.out)?;
     let stop = Arc::new(AtomicBool::new(false));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -142,18 +143,20 @@ pub fn classify(args: &RunArgs) -> anyhow::Result<Outcome> {
     let bar = Progress::new(Some(pictures.count as u64), "images", args.quiet);
     let residency = Residency::start(pictures.count);
     let sink = sink(predictions, model.labels.clone(), bar, residency.clone());
-    let (report, mut engine) = runtime.block_on(async {
-        tokio::spawn(stop_at_ctrl_c(Arc::clone(&stop)));
-        pipeline::run(
-            pictures.items,
-            model.transform.clone(),
-            engine,
-            settings,
-            stop,
-            sink,
-        )
-        .await
-    })?;
+    let (report, mut engine) = runtime
+        .block_on(async {
+            tokio::spawn(stop_at_ctrl_c(Arc::clone(&stop)));
+            pipeline::run(
+                pictures.items,
+                model.transform.clone(),
+                engine,
+                settings,
+                stop,
+                sink,
+            )
+            .await
+        })
+        .with_context(|| format!("the run into {} ended early", args.out.display()))?;
     let after = self::bare(&mut *engine, args.batch, 0, runs)?;
     bare.seconds.extend(after.seconds);
 
@@ -168,7 +171,7 @@ pub fn classify(args: &RunArgs) -> anyhow::Result<Outcome> {
         ("dtype", json!(args.model.dtype)),
         ("batch", json!(args.batch)),
         ("threads", json!(threads)),
-        ("malloc", json!(malloc)),
+        ("allocator", json!(malloc)),
     ] {
         workload.insert(name.into(), value);
     }
@@ -183,10 +186,35 @@ pub fn classify(args: &RunArgs) -> anyhow::Result<Outcome> {
     })
 }
 
-fn create(out: &Path) -> anyhow::Result<LineWriter<File>> {
-    let refuse = |error| Refused(format!("--out {}: {error}", out.display()));
+fn check_writable(out: &Path) -> anyhow::Result<()> {
+    let refuse = |error| {
+        Refused(format!(
+            "--out {}: cannot write there: {error}; give a folder that you may write to",
+            out.display()
+        ))
+    };
     fs::create_dir_all(out).map_err(refuse)?;
-    let file = File::create(out.join("predictions.jsonl")).map_err(refuse)?;
+    let mut writable = File::options();
+    writable.create(true).write(true).truncate(false);
+    writable
+        .open(out.join("predictions.jsonl"))
+        .map_err(refuse)?;
+    Ok(())
+}
+
+/// Begins the predictions anew. The summary and the result file of an earlier
+/// run would not belong to them, and go.
+fn create(out: &Path) -> anyhow::Result<LineWriter<File>> {
+    for file in ["summary.json", "result.json"].map(|name| out.join(name)) {
+        match fs::remove_file(&file) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("cannot replace {}", file.display()));
+            }
+            _ => {}
+        }
+    }
+    let path = out.join("predictions.jsonl");
+    let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
     // A line is written when it is whole: what was done survives whatever comes.
     Ok(LineWriter::new(file))
 }
@@ -221,14 +249,21 @@ fn open_pictures(args: &RunArgs, model: &Model) -> anyhow::Result<Pictures> {
     let pictures = match (&args.images, args.data) {
         (Some(folder), _) => source::folder(folder, &model.labels, args.repeat)?,
         (None, DataSet::Digits) => source::digits(args.count)?,
-        (None, DataSet::Cifar10) => source::cifar10(args.data_dir.as_deref(), args.quiet)?,
+        (None, DataSet::Cifar10) => {
+            source::cifar10(args.data_dir.as_deref(), args.count, args.quiet)?
+        }
         (None, DataSet::Synthetic) => noise(args.count.unwrap_or(10 * args.batch)),
     };
     Ok(pictures)
 }
 
 /// Times the model alone on full batches of noise.
-fn bare(engine: &mut dyn Engine, batch: usize, warmup: usize, runs: usize) -> anyhow::Result<Samples> {
+fn bare(
+    engine: &mut dyn Engine,
+    batch: usize,
+    warmup: usize,
+    runs: usize,
+) -> anyhow::Result<Samples> {
     let [channels, height, width] = engine.image_shape();
     let shape = [batch, channels, height, width];
     let pixels = crate::resnet::seeded::tensor(0, "input", &shape);
@@ -295,7 +330,7 @@ async fn stop_at_ctrl_c(stop: Arc<AtomicBool>) {
     if tokio::signal::ctrl_c().await.is_ok() {
         stop.store(true, Ordering::Relaxed);
         if tokio::signal::ctrl_c().await.is_ok() {
-            process::exit(exit::INTERRUPTED.into());
+            setting::exit_at_once(exit::INTERRUPTED);
         }
     }
 }
@@ -424,7 +459,7 @@ pub fn result_file(measurement: &str, outcome: &Outcome) -> ResultFile {
         .with_metric("images", images as f64)
         .with_metric("images_failed", report.failed as f64)
         .with_metric("images_per_second", figures.images_per_second)
-        .with_metric("share_added_by_pipeline", figures.added)
+        .with_metric("added_share", figures.added)
         .with_metric("latency_p50_seconds", figures.latency[0])
         .with_metric("latency_p95_seconds", figures.latency[1])
         .with_metric("latency_p99_seconds", figures.latency[2]);
@@ -457,9 +492,12 @@ pub fn result_file(measurement: &str, outcome: &Outcome) -> ResultFile {
     for (name, seconds) in report.stages.stages() {
         file.rows.push(
             Row::ok(format!("stage-{name}"), name)
-                .with_metric("busy_seconds", seconds)
-                .with_metric("milliseconds_per_image", 1e3 * seconds / images.max(1) as f64)
-                .with_metric("share", seconds / busy.max(f64::MIN_POSITIVE)),
+                .with_metric("stage_seconds", seconds)
+                .with_metric(
+                    "milliseconds_per_image",
+                    1e3 * seconds / images.max(1) as f64,
+                )
+                .with_metric("stage_share", seconds / busy.max(f64::MIN_POSITIVE)),
         );
     }
     for (images, bytes) in outcome.residency.samples() {
@@ -468,7 +506,7 @@ pub fn result_file(measurement: &str, outcome: &Outcome) -> ResultFile {
                 format!("resident-after-{images}"),
                 format!("Resident memory after {images} images"),
             )
-            .with_metric("images", images as f64)
+            .with("images", images)
             .with_metric("resident_bytes", bytes as f64),
         );
     }

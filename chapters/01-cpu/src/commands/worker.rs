@@ -8,10 +8,12 @@
 //! {"run": {"warmup": 2, "samples": 5}}  -> {"seconds": [...]}
 //! {"logits": {"input": PATH}}           -> {"logits": [[...]]}
 //! anything that fails                   -> {"error": "..."}
+//! a rung that this machine cannot run   -> {"error": "...", "unsupported": true}
 //! ```
 
 use std::{
     io::{self, BufRead},
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     time::Instant,
 };
@@ -21,7 +23,7 @@ use anyhow::{Context, bail, ensure};
 use datasets::checkpoint::{Checkpoint, Dtype as StoredDtype};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tch::{Device, Tensor};
+use tch::Device;
 
 use crate::{
     cli::WorkerArgs,
@@ -33,7 +35,7 @@ use crate::{
         seeded,
     },
     setting,
-    tch_engine::{Dtype, Rung, TchEngine, set_threads},
+    tch_engine::{Dtype, LoadError, Prepared, Rung, TchEngine, set_threads},
 };
 
 #[derive(Deserialize)]
@@ -69,7 +71,7 @@ struct LogitsRequest {
 
 struct Loaded {
     engine: TchEngine,
-    input: Tensor,
+    input: Prepared,
 }
 
 /// Answers requests until the input ends.
@@ -79,18 +81,23 @@ struct Loaded {
 pub fn run(args: WorkerArgs) -> anyhow::Result<u8> {
     setting::malloc(args.system_malloc);
     let mut loaded = None;
-    for line in io::stdin().lock().lines() {
+    // By bytes: a line that is not UTF-8 is a bad request, not the end of the input.
+    for line in io::stdin().lock().split(b'\n') {
         let line = line.context("cannot read requests from stdin")?;
         let answer = answer(&line, &mut loaded).unwrap_or_else(|error| {
-            json!({ "error": format!("{error:#}") })
+            let mut answer = json!({ "error": format!("{error:#}") });
+            if let Some(LoadError::Unsupported { .. }) = error.downcast_ref() {
+                answer["unsupported"] = json!(true);
+            }
+            answer
         });
         print_line(&answer.to_string())?;
     }
     Ok(exit::OK)
 }
 
-fn answer(line: &str, loaded: &mut Option<Loaded>) -> anyhow::Result<Value> {
-    match serde_json::from_str(line).context("expected {\"load\"|\"run\"|\"logits\": {...}}")? {
+fn answer(line: &[u8], loaded: &mut Option<Loaded>) -> anyhow::Result<Value> {
+    match serde_json::from_slice(line).context("expected {\"load\"|\"run\"|\"logits\": {...}}")? {
         Request::Load(request) => {
             let start = Instant::now();
             *loaded = None;
@@ -102,6 +109,8 @@ fn answer(line: &str, loaded: &mut Option<Loaded>) -> anyhow::Result<Value> {
         }
         Request::Run(request) => {
             let loaded = loaded.as_ref().context("load a model first")?;
+            check("warmup", request.warmup, 0..=1_000_000)?;
+            check("samples", request.samples, 0..=1_000_000)?;
             let mut seconds = vec![];
             for sample in 0..request.warmup + request.samples {
                 let start = Instant::now();
@@ -125,12 +134,26 @@ fn answer(line: &str, loaded: &mut Option<Loaded>) -> anyhow::Result<Value> {
     }
 }
 
+/// Refuses a number that no measurement has, before it asks for all memory.
+fn check(what: &str, got: usize, expected: RangeInclusive<usize>) -> anyhow::Result<()> {
+    ensure!(
+        expected.contains(&got),
+        "{what}: expected {} to {}, got {got}",
+        expected.start(),
+        expected.end()
+    );
+    Ok(())
+}
+
 fn load(request: &Load) -> anyhow::Result<Loaded> {
     let Some(rung) = request.engine.strip_prefix("tch-") else {
         bail!("expected an engine tch-<rung>, got {:?}", request.engine);
     };
     let rung: Rung = rung.parse().map_err(anyhow::Error::msg)?;
-    ensure!(request.batch > 0, "expected a batch of at least 1, got 0");
+    // The limits of the command line.
+    check("image", request.image as usize, 8..=1024)?;
+    check("batch", request.batch, 1..=4096)?;
+    check("threads", request.threads, 1..=1024)?;
     let source = match &request.weights {
         Some(path) => Source::File(path.clone()),
         None => Source::Random,
@@ -142,7 +165,7 @@ fn load(request: &Load) -> anyhow::Result<Loaded> {
         channels: None,
     };
     let model = Model::open(&source, wishes, true)?;
-    set_threads(request.threads.max(1));
+    set_threads(request.threads);
     let engine = TchEngine::load(
         &model.config,
         &model.weights,

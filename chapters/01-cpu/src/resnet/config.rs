@@ -208,10 +208,7 @@ impl Config {
                 optional: true,
             });
         }
-        specs.push(f32(
-            "fc.weight".into(),
-            vec![self.classes, self.features()],
-        ));
+        specs.push(f32("fc.weight".into(), vec![self.classes, self.features()]));
         specs.push(f32("fc.bias".into(), vec![self.classes]));
         specs
     }

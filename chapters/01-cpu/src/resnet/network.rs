@@ -144,6 +144,27 @@ impl Network {
     }
     // ANCHOR_END: fold
 
+    /// The same tensors once more, for another thread: storage is shared, and
+    /// inference only reads it.
+    pub fn share(&self) -> Self {
+        Network {
+            stem: self.stem.share(),
+            pool: self.pool,
+            blocks: self
+                .blocks
+                .iter()
+                .map(|block| Block {
+                    path: block.path.iter().map(Layer::share).collect(),
+                    projection: block.projection.as_ref().map(Layer::share),
+                })
+                .collect(),
+            classifier: (
+                self.classifier.0.shallow_clone(),
+                self.classifier.1.shallow_clone(),
+            ),
+        }
+    }
+
     /// Converts every tensor to `kind`; fold first, since a batch norm's
     /// variance does not survive bf16.
     pub fn to_kind(&mut self, kind: Kind) {
@@ -166,18 +187,25 @@ impl Network {
     /// Reorders weights, once, into a blocked layout of oneDNN's; the input
     /// must be a oneDNN tensor, too, and activations then stay blocked from
     /// layer to layer.
-    pub fn prepack(&mut self) {
+    ///
+    /// # Errors
+    /// libtorch's, where it has no oneDNN, or where oneDNN wants instructions
+    /// for bf16 that this CPU lacks.
+    pub fn prepack(&mut self) -> Result<(), TchError> {
         for layer in self.layers_mut() {
-            let weight = layer.weight.contiguous().g_to_mkldnn(None::<Kind>);
-            layer.weight = weight.mkldnn_reorder_conv2d_weight(
+            let weight = layer.weight.contiguous().f_to_mkldnn(None::<Kind>)?;
+            layer.weight = weight.f_mkldnn_reorder_conv2d_weight(
                 [layer.padding; 2],
                 [layer.conv.stride as i64; 2],
                 [1, 1],
                 1,
                 None::<&[i64]>,
-            );
-            layer.bias = layer.bias.as_ref().map(|b| b.g_to_mkldnn(None::<Kind>));
+            )?;
+            if let Some(bias) = &mut layer.bias {
+                *bias = bias.f_to_mkldnn(None::<Kind>)?;
+            }
         }
+        Ok(())
     }
     // ANCHOR_END: prepack
 
@@ -195,7 +223,11 @@ impl Network {
             if conv.name.ends_with(".conv1") {
                 entry = side;
             }
-            let input = if conv.name.contains("downsample") { entry } else { side };
+            let input = if conv.name.contains("downsample") {
+                entry
+            } else {
+                side
+            };
             side = input.div_ceil(conv.stride);
             let padding = layer.padding;
             let meets_pixel = |tap: &i64| {
@@ -225,6 +257,18 @@ impl Network {
     }
     // ANCHOR_END: trim
 
+    /// How many numbers its tensors hold, running statistics counted: what
+    /// folding and trimming save.
+    pub fn parameters(&self) -> usize {
+        let layers = std::iter::once(&self.stem).chain(
+            self.blocks
+                .iter()
+                .flat_map(|b| b.path.iter().chain(&b.projection)),
+        );
+        let (weight, bias) = &self.classifier;
+        weight.numel() + bias.numel() + layers.map(Layer::parameters).sum::<usize>()
+    }
+
     fn layers_mut(&mut self) -> impl Iterator<Item = &mut Layer> {
         std::iter::once(&mut self.stem).chain(
             self.blocks
@@ -252,6 +296,32 @@ impl Block {
 // ANCHOR_END: block
 
 impl Layer {
+    fn share(&self) -> Self {
+        Layer {
+            conv: self.conv.clone(),
+            weight: self.weight.shallow_clone(),
+            bias: self.bias.as_ref().map(Tensor::shallow_clone),
+            norm: self.norm.as_ref().map(|norm| BatchNorm {
+                weight: norm.weight.shallow_clone(),
+                bias: norm.bias.shallow_clone(),
+                mean: norm.mean.shallow_clone(),
+                variance: norm.variance.shallow_clone(),
+            }),
+            padding: self.padding,
+        }
+    }
+
+    fn parameters(&self) -> usize {
+        let norm = self.norm.as_ref();
+        norm.map(|n| [&n.weight, &n.bias, &n.mean, &n.variance])
+            .into_iter()
+            .flatten()
+            .chain([&self.weight])
+            .chain(&self.bias)
+            .map(Tensor::numel)
+            .sum()
+    }
+
     fn forward(&self, x: &Tensor, train: bool) -> Result<Tensor, TchError> {
         let y = x.f_conv2d(
             &self.weight,

@@ -21,7 +21,9 @@ fn unit(name_hash: u32, index: u32) -> f32 {
 fn name_hash(seed: u32, name: &str) -> u32 {
     format!("{seed}:{name}")
         .bytes()
-        .fold(0x811C_9DC5, |h, byte| (h ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+        .fold(0x811C_9DC5, |h, byte| {
+            (h ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+        })
 }
 
 /// The values of one tensor, row-major f32.

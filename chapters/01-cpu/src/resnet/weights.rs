@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use datasets::checkpoint::{Checkpoint, CheckpointError};
-use thiserror::Error;
 use tch::{Kind, Tensor};
+use thiserror::Error;
 
 use super::{config::Config, seeded};
 
