@@ -79,7 +79,7 @@ pub struct ModelArgs {
     /// Height and width of the images that the model sees, in pixels.
     #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(8..=1024))]
     pub image: Option<u32>,
-    /// eager, folded, channels-last, prepacked or trimmed.
+    /// eager, folded, channels-last, prepacked, streams or trimmed.
     #[arg(long, default_value = "channels-last")]
     pub rung: Rung,
     /// f32, or bf16.
@@ -100,11 +100,11 @@ pub struct RunArgs {
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
     /// How many pictures of the data set (over and over) or of noise.
-    #[arg(long, value_parser = count)]
+    #[arg(long, value_parser = count, conflicts_with = "images")]
     pub count: Option<usize>,
     /// Go through the folder so many times.
-    #[arg(long, default_value_t = 1, value_parser = count)]
-    pub repeat: usize,
+    #[arg(long, value_parser = count, requires = "images")]
+    pub repeat: Option<usize>,
     /// Which model.
     #[command(flatten)]
     pub model: ModelArgs,

@@ -77,7 +77,9 @@ pub struct StdoutError(#[source] pub io::Error);
 /// [`StdoutError`], which counts as success if the pipe was closed.
 pub fn print_line(line: &str) -> Result<(), StdoutError> {
     let mut stdout = io::stdout().lock();
-    writeln!(stdout, "{line}")
-        .and_then(|()| stdout.flush())
-        .map_err(StdoutError)
+    match writeln!(stdout, "{line}").and_then(|()| stdout.flush()) {
+        // The reader has what it wanted (`| head`): the run's own exit code stands.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.map_err(StdoutError),
+    }
 }

@@ -157,6 +157,8 @@ pub struct Report {
     pub seconds: f64,
     /// From entering to being written, seconds, one an image.
     pub latencies: Vec<f64>,
+    /// Seconds between one full batch and the next, once both are written.
+    pub batch_seconds: Vec<f64>,
     /// Where the time went.
     pub stages: StageSeconds,
     /// Whether it was asked to stop before the source was empty.
@@ -539,6 +541,7 @@ fn write(
     clocks: &Clocks,
 ) -> io::Result<Report> {
     let mut report = Report::default();
+    let mut last: Option<(Instant, usize)> = None;
     while let Some(predictions) = done.blocking_recv() {
         for prediction in &predictions {
             clocks.write.time(|| sink(prediction))?;
@@ -557,6 +560,12 @@ fn write(
                 }
             }
         }
+        if let Some((before, size)) = last
+            && size == predictions.len()
+        {
+            report.batch_seconds.push(before.elapsed().as_secs_f64());
+        }
+        last = Some((Instant::now(), predictions.len()));
     }
     Ok(report)
 }

@@ -151,6 +151,8 @@ pub struct TchEngine {
     device: Device,
     /// One a thread on the rung of that name, else none.
     streams: Vec<Stream>,
+    /// Threads of one operator, where the batch is not shared out.
+    threads: usize,
 }
 
 /// A batch, laid out as the network wants it, in one part for each stream.
@@ -196,14 +198,16 @@ impl TchEngine {
                 network.to_channels_last();
             }
         }
+        let threads = usize::try_from(tch::get_num_threads()).unwrap_or(1).max(1);
         let streams = match rung {
-            Rung::Streams => (0..tch::get_num_threads().max(1))
+            Rung::Streams => (0..threads)
                 .map(|_| Stream::start(network.share()))
                 .collect(),
             _ => vec![],
         };
         Ok(TchEngine {
             streams,
+            threads,
             network,
             config: *config,
             side,
@@ -247,7 +251,12 @@ impl TchEngine {
     pub fn forward(&self, batch: &Prepared) -> Result<Tensor, TchError> {
         let _inference = tch::no_grad_guard();
         match batch.0.as_slice() {
-            [x] => self.network.forward(x, false)?.f_to_kind(Kind::Float),
+            [x] => {
+                // libtorch takes the number from whichever thread set it last, and
+                // a stream sets 1.
+                set_threads(self.threads);
+                self.network.forward(x, false)?.f_to_kind(Kind::Float)
+            }
             parts => {
                 let waiting: Vec<_> = self
                     .streams

@@ -1,6 +1,9 @@
 //! `cpu-inference learn`: the chapter in one go, with result files.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use accel::{
     checkout::checkout_root,
@@ -8,14 +11,8 @@ use accel::{
     results::{ResultFile, published_dir},
 };
 use anyhow::Context;
-use clap::Parser;
 
-use super::{ladder, run};
-use crate::{
-    cli::{LadderArgs, LearnArgs, RunArgs},
-    failure::print_line,
-    setting,
-};
+use crate::{cli::LearnArgs, failure::print_line, setting};
 
 /// One measurement of the chapter: the name of its file, and the arguments
 /// that a reader would type.
@@ -32,9 +29,8 @@ const STEPS: [Step; 9] = [
     Step {
         measurement: "batch",
         question: "Is a larger batch faster, and what has malloc to do with it?",
-        // First: what malloc keeps cannot be taken back.
         command: "ladder --arch resnet50 --rungs eager,channels-last --dtypes f32 --batch 1,8,32 --both-mallocs --rounds 5",
-        quick: "--quick --rungs eager --batch 1,32 --arch resnet18",
+        quick: "--quick --rungs eager --batch 1,32",
     },
     Step {
         measurement: "digits",
@@ -58,7 +54,7 @@ const STEPS: [Step; 9] = [
         measurement: "threads",
         question: "What does each core add?",
         command: "ladder --arch resnet50 --batch 8 --rungs prepacked --dtypes f32 --thread-counts THREADS --rounds 5",
-        quick: "--quick --arch resnet18",
+        quick: "--quick",
     },
     Step {
         measurement: "ladder-small",
@@ -81,8 +77,9 @@ const STEPS: [Step; 9] = [
     Step {
         measurement: "memory",
         question: "Does memory grow with the stream?",
-        command: "run --images SAMPLES --repeat 5000 --weights digits --batch 32",
-        quick: "--quick --repeat 500",
+        // Small images: 10,000 of them take less than a minute.
+        command: "run --images SAMPLES --repeat 5000 --arch resnet18 --weights random --image 96 --rung streams --batch 32",
+        quick: "--quick --repeat 250",
     },
 ];
 // ANCHOR_END: steps
@@ -97,30 +94,51 @@ pub fn run(args: LearnArgs) -> anyhow::Result<u8> {
         .as_deref()
         .unwrap_or(Path::new("."))
         .join("chapters/01-cpu/samples");
+    let program = std::env::current_exe().context("cannot find this program")?;
     let mut code = exit::OK;
     for step in &STEPS {
-        print_line(&format!("\n{} ({})", step.question, step.command))?;
-        let (file, lines, exit) = measure(step, &args, &samples)
-            .with_context(|| format!("measuring {}", step.measurement))?;
-        for line in lines {
-            print_line(&line)?;
+        let words = words(step, &args, &samples);
+        print_line(&format!(
+            "\n{}\n$ cpu-inference {}",
+            step.question,
+            words.join(" ")
+        ))?;
+        let out = args.out.join(step.measurement);
+        let result = out.join("result.json");
+        let out = match words[0].as_str() {
+            "ladder" => &result,
+            _ => &out,
+        };
+        // A process of its own: memory and malloc start afresh, Ctrl-C reaches it,
+        // and the file has the command that a reader can type.
+        let status = Command::new(&program)
+            .args(&words)
+            .arg("--out")
+            .arg(out)
+            .status()
+            .with_context(|| format!("cannot start {}", program.display()))?;
+        let exit = status
+            .code()
+            .and_then(|code| u8::try_from(code).ok())
+            .unwrap_or(exit::FAILED);
+        code = code.max(exit);
+        match exit {
+            exit::OK | exit::FAILED if result.is_file() => {}
+            exit::INTERRUPTED => return Ok(exit),
+            _ => anyhow::bail!("measuring {} failed ({status})", step.measurement),
         }
+        let mut file =
+            ResultFile::read(&result).with_context(|| format!("measuring {}", step.measurement))?;
+        step.measurement.clone_into(&mut file.measurement);
         let path = path(&args, root.as_deref(), &file);
         file.write(&path)
             .with_context(|| format!("cannot write {}", path.display()))?;
-        code = code.max(exit);
-        if exit == exit::INTERRUPTED {
-            break;
-        }
     }
     Ok(code)
 }
 
-fn measure(
-    step: &Step,
-    args: &LearnArgs,
-    samples: &Path,
-) -> anyhow::Result<(ResultFile, Vec<String>, u8)> {
+/// The arguments of a step, as a reader would type them.
+fn words(step: &Step, args: &LearnArgs, samples: &Path) -> Vec<String> {
     let quick: Vec<&str> = match args.quick {
         true => step.quick.split_whitespace().collect(),
         false => vec![],
@@ -141,41 +159,17 @@ fn measure(
         }
     }
     words.extend(quick.into_iter().map(str::to_owned));
-    words.push("--device".into());
-    words.push(args.device.device.to_string());
+    words.extend(["--device".into(), args.device.device.to_string()]);
     if let Some(threads) = args.device.threads {
         words.extend(["--threads".into(), threads.to_string()]);
+    }
+    if args.device.system_malloc && !words.iter().any(|word| word == "--both-mallocs") {
+        words.push("--system-malloc".into());
     }
     if args.quiet {
         words.push("--quiet".into());
     }
-    if words[0] == "ladder" {
-        #[derive(Parser)]
-        struct Line {
-            #[command(flatten)]
-            args: LadderArgs,
-        }
-        let args = Line::try_parse_from(&words)?.args;
-        let file = ladder::measure(&args, step.measurement)?;
-        let lines = ladder::table(&file);
-        return Ok((file, lines, exit::OK));
-    }
-    #[derive(Parser)]
-    struct Line {
-        #[command(flatten)]
-        args: RunArgs,
-    }
-    let predictions = PathBuf::from("results-local/01-cpu").join(step.measurement);
-    let out = if args.publish {
-        predictions
-    } else {
-        args.out.join(step.measurement)
-    };
-    words.extend(["--out".into(), out.display().to_string()]);
-    let args = Line::try_parse_from(&words)?.args;
-    let outcome = run::classify(&args)?;
-    let file = run::result_file(step.measurement, &outcome);
-    Ok((file, run::lines(&outcome), run::exit_code(&outcome)))
+    words
 }
 
 /// 1, 2, 4 ... up to the cores of this machine.

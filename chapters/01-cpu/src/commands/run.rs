@@ -247,7 +247,7 @@ fn open_pictures(args: &RunArgs, model: &Model) -> anyhow::Result<Pictures> {
         return Ok(noise(args.count.unwrap_or(2 * args.batch)));
     }
     let pictures = match (&args.images, args.data) {
-        (Some(folder), _) => source::folder(folder, &model.labels, args.repeat)?,
+        (Some(folder), _) => source::folder(folder, &model.labels, args.repeat.unwrap_or(1))?,
         (None, DataSet::Digits) => source::digits(args.count)?,
         (None, DataSet::Cifar10) => {
             source::cifar10(args.data_dir.as_deref(), args.count, args.quiet)?
@@ -479,6 +479,17 @@ pub fn result_file(measurement: &str, outcome: &Outcome) -> ResultFile {
     file.rows.push(
         with_workload(Row::ok("bare-model", "The bare model")).with_samples(outcome.bare.clone()),
     );
+    if !report.batch_seconds.is_empty() {
+        let batch = outcome.workload.get("batch").and_then(|n| n.as_u64());
+        file.rows.push(
+            with_workload(Row::ok("steady-state", "The pipeline, from batch to batch"))
+                .with_samples(Samples {
+                    items_per_sample: batch.map_or(1, |n| n as usize),
+                    warmup_seconds: vec![],
+                    seconds: report.batch_seconds.clone(),
+                }),
+        );
+    }
     if !report.latencies.is_empty() && report.latencies.len() <= KEPT_LATENCIES {
         file.rows.push(
             with_workload(Row::ok("latency", "From entering to written")).with_samples(Samples {
