@@ -36,6 +36,7 @@
 //! | [`checkout`] | the checkout's root and commit | need git: without it there is no commit |
 //! | [`hardware`] | published peaks and bandwidths with their sources | measure |
 //! | [`progress`] | bars on stderr | write to stdout |
+//! | [`stdout`] | lines on stdout, also where it is closed | format |
 //! | [`human`] | numbers for people | appear in result files |
 //! | [`exit`] | exit codes | |
 //!
@@ -53,6 +54,7 @@ pub mod human;
 mod privacy;
 pub mod progress;
 pub mod results;
+pub mod stdout;
 pub mod timing;
 
 pub use checkout::checkout_root;

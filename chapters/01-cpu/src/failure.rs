@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+pub use accel::stdout::{StdoutError, print_line};
 use accel::{device::DeviceError, exit};
 use datasets::{checkpoint::CheckpointError, images::ImagesError};
 
@@ -30,7 +31,7 @@ fn closed_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         cause
             .downcast_ref::<StdoutError>()
-            .is_some_and(|e| e.0.kind() == io::ErrorKind::BrokenPipe)
+            .is_some_and(StdoutError::is_closed_pipe)
     })
 }
 
@@ -64,22 +65,4 @@ fn code(error: &anyhow::Error) -> u8 {
         }
     }
     exit::FAILED
-}
-
-/// stdout could not be written.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot write to stdout")]
-pub struct StdoutError(#[source] pub io::Error);
-
-/// Writes a line to stdout; `println!` would panic on a closed pipe.
-///
-/// # Errors
-/// [`StdoutError`], which counts as success if the pipe was closed.
-pub fn print_line(line: &str) -> Result<(), StdoutError> {
-    let mut stdout = io::stdout().lock();
-    match writeln!(stdout, "{line}").and_then(|()| stdout.flush()) {
-        // The reader has what it wanted (`| head`): the run's own exit code stands.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => written.map_err(StdoutError),
-    }
 }

@@ -12,6 +12,7 @@
 //! | [`images`] | a folder of JPEG and PNG files as a sorted list of paths |
 //! | [`imagenet`] | the names of the 1,000 ImageNet classes |
 //! | [`checkpoint`] | safetensors files: read with checks, compared with a model, written whole |
+//! | [`resnet`] | the ResNets by depth, width and stem: names and shapes of their tensors |
 //! | [`hub`] | ImageNet weights from the Hugging Face hub, pinned and verified |
 //!
 //! Not here: decoding and resizing pictures (chapter 1's pipeline), tensors of an engine, and
@@ -24,6 +25,7 @@ pub mod digits;
 pub mod hub;
 pub mod imagenet;
 pub mod images;
+pub mod resnet;
 pub mod split;
 
 mod atomic_file;

@@ -1,9 +1,12 @@
 //! What a ResNet is made of: depth, width, stem, and from these the name and
-//! shape of every tensor of its checkpoint.
+//! shape of every tensor of its checkpoint. Every chapter builds its network
+//! from this, in the way of its own engine.
+
+pub mod seeded;
 
 use std::{fmt, str::FromStr};
 
-use datasets::checkpoint::{Dtype, Spec};
+use crate::checkpoint::{Dtype, Spec};
 use serde::{Deserialize, Serialize};
 
 /// The depth of a ResNet, under torchvision's names.

@@ -1,0 +1,335 @@
+//! Training with the crate's client: what [`crate::trainer`] does with `pjrt-runtime`,
+//! for one step a call.
+
+use std::{cell::RefCell, time::Instant};
+
+use accel::{
+    device::{self, Device, DeviceRequest, PJRT_DEVICE, Probe},
+    exit, human,
+    progress::Progress,
+    stdout::print_line,
+};
+use clap::{Args, FromArgMatches};
+use training_graph::{Literal, Program, TensorType};
+use xla::{PjRtBuffer, PjRtClient, PjRtLoadedExecutable};
+
+use super::lower::{XlaRsError, element_type, lower, words};
+use crate::{
+    augment::{self, Augmentation},
+    cli::TrainArgs,
+    config::{LoopStyle, TrainConfig},
+    conv_forms::ConvForms,
+    data_set::{DataSet, Pixels},
+    evaluation, network,
+    failure::{Refused, Unavailable},
+    order::Order,
+    parameters,
+    schedule::Schedule,
+    trainer::{Evaluation, TrainError},
+    training_step::{Images, StepPlan},
+};
+
+/// Trains as `--lower xla-rs` asks, and saves nothing.
+///
+/// # Errors
+/// [`Refused`] for flags that have no meaning here, [`XlaRsError`] and [`TrainError`].
+pub fn run(args: &TrainArgs, config: &TrainConfig, data: &DataSet) -> anyhow::Result<u8> {
+    refuse(args)?;
+    let progress = Progress::new(Some(config.epochs as u64), "epochs", args.quiet);
+    let client = open(args.device.device, &progress)?;
+    progress.println("--lower xla-rs saves no checkpoints and no model");
+    let start = Instant::now();
+    let mut training = Training::new(client, config, data)?;
+    let compile_seconds = start.elapsed().as_secs_f64();
+    progress.println(&format!("compiled in {}", human::duration(compile_seconds)));
+
+    let (mut seconds, mut images) = (0.0, 0);
+    let mut validation = training.evaluate()?;
+    for epoch in 0..config.epochs {
+        let start = Instant::now();
+        let losses = training.epoch(epoch)?;
+        let own = start.elapsed().as_secs_f64();
+        validation = training.evaluate()?;
+        progress.inc(1);
+        progress.println(&format!(
+            "epoch {:>3}/{}  loss {:.4}  validation {:.2}%  {}",
+            epoch + 1,
+            config.epochs,
+            losses.iter().sum::<f32>() / losses.len() as f32,
+            100.0 * validation.accuracy,
+            human::rate((losses.len() * config.batch) as f64 / own, "images"),
+        ));
+        seconds += own;
+        images += losses.len() * config.batch;
+    }
+    progress.finish();
+    print_line(&format!(
+        "trained {images} images in {} ({}), compiled in {}",
+        human::duration(seconds),
+        human::rate(images as f64 / seconds, "images"),
+        human::duration(compile_seconds),
+    ))?;
+    print_line(&format!(
+        "validation accuracy {:.2}% of {} images held out",
+        100.0 * validation.accuracy,
+        validation.images
+    ))?;
+    Ok(exit::OK)
+}
+
+/// Flags that would be passed over in silence: those that differ from a command line
+/// without any.
+fn refuse(args: &TrainArgs) -> anyhow::Result<()> {
+    let command = TrainArgs::augment_args(clap::Command::new("train"));
+    let plain = TrainArgs::from_arg_matches(&command.try_get_matches_from(["train"])?)?;
+    let given = [
+        ("--plugin", args.device.plugin.is_some()),
+        ("--steps-per-call", args.driving.steps_per_call.is_some_and(|steps| steps != 1)),
+        ("--loop", args.driving.loop_style != plain.driving.loop_style),
+        ("--out", args.out != plain.out),
+        ("--resume", args.resume),
+        ("--keep", args.keep != plain.keep),
+        ("--json", args.json),
+    ];
+    match given.iter().find(|(_, given)| *given) {
+        None => Ok(()),
+        Some((flag, _)) => Err(Refused(format!(
+            "{flag} has no meaning with --lower xla-rs, which takes one step a call with the \
+             client of the crate xla and writes no files; leave one of the two out"
+        ))
+        .into()),
+    }
+}
+
+/// A client of the device that was asked for, as the archive has it.
+fn open(request: DeviceRequest, progress: &Progress) -> anyhow::Result<PjRtClient> {
+    let archive = Archive(RefCell::new(None));
+    let selection = device::select(request, &archive)?;
+    progress.println(&format!("device {}; client of the crate xla", selection.reason));
+    Ok(match (selection.device, archive.0.take()) {
+        // The crate compiles for its client's first device; there is no option for another.
+        (Device::Cuda(index @ 1..), _) => {
+            return Err(Unavailable(format!(
+                "--device cuda:{index}: --lower xla-rs computes on the first GPU that it sees; \
+                 set CUDA_VISIBLE_DEVICES={index} and give --device cuda"
+            ))
+            .into());
+        }
+        (Device::Cuda(0), Some(gpu)) => gpu,
+        _ => PjRtClient::cpu().map_err(XlaRsError::Xla)?,
+    })
+}
+
+/// Looks for devices by making their clients, and keeps the GPU's.
+struct Archive(RefCell<Option<PjRtClient>>);
+
+impl Probe for Archive {
+    fn pjrt_device(&self) -> Option<String> {
+        std::env::var(PJRT_DEVICE).ok()
+    }
+
+    fn tpu(&self) -> Result<(), String> {
+        Err("--lower xla-rs runs on CPU and GPU".to_owned())
+    }
+
+    fn cuda_devices(&self) -> Result<usize, String> {
+        // Memory as it is needed, up to nine tenths: see `crate::device`.
+        let client = PjRtClient::gpu(0.9, false).map_err(|error| words(&error))?;
+        let count = client.addressable_device_count();
+        self.0.replace(Some(client));
+        Ok(count)
+    }
+}
+
+/// A training in progress.
+struct Training<'a> {
+    client: PjRtClient,
+    config: &'a TrainConfig,
+    data: &'a DataSet,
+    plan: StepPlan,
+    rate: Schedule,
+    step: PjRtLoadedExecutable,
+    evaluation: PjRtLoadedExecutable,
+    images: PjRtBuffer,
+    labels: PjRtBuffer,
+    /// Every carried input but the last two, `step` and `losses`.
+    state: Vec<PjRtBuffer>,
+}
+
+impl<'a> Training<'a> {
+    /// Compiles both programs, brings the data set and the first weights to the device.
+    fn new(client: PjRtClient, config: &'a TrainConfig, data: &'a DataSet) -> anyhow::Result<Self> {
+        network::check(&config.network)?;
+        let parameters = parameters::parameters(&config.network);
+        let augmentation = || Augmentation::for_images(data.side, data.channels);
+        let plan = StepPlan {
+            network: config.network,
+            arrays: parameters::arrays(&parameters),
+            parameters,
+            optimizer: config.optimizer,
+            precision: config.precision,
+            forms: ConvForms::new(config.conv, &client.platform_name()),
+            images: Images::of(data),
+            batch: config.batch,
+            steps: data.train.len() / config.batch,
+            augmentation: config.augment.then(augmentation),
+        };
+        let rate = Schedule::new(
+            config.schedule,
+            config.learning_rate,
+            config.warmup_steps as u64,
+            (config.epochs * plan.steps) as u64,
+        )?;
+        let compiled = |program: Program| -> anyhow::Result<_> {
+            Ok(client.compile(&lower(&program)?).map_err(XlaRsError::Xla)?)
+        };
+        let batch = evaluation_batch(data);
+        let rows = evaluation::padded(&data.validation, batch).len();
+        let step = compiled(plan.program(1, LoopStyle::Unroll)?)?;
+        let evaluation = compiled(plan.evaluation(rows, batch)?)?;
+
+        let pixels = match &data.pixels {
+            Pixels::U8 { bytes, .. } => Literal::from_bytes(plan.images.pixels_type(), bytes.clone()),
+            Pixels::F32(values) => Literal::from_f32(values, &plan.images.pixels_type().dims[..]),
+        }?;
+        let images = upload(&client, &pixels)?;
+        let labels = upload(&client, &Literal::from_i32(&data.labels, [data.rows()])?)?;
+        let first = parameters::initial(&plan.parameters, config.seed);
+        let mut state = vec![];
+        for array in &plan.arrays {
+            let values = Literal::from_f32(&array.pack(&plan.parameters, &first), &array.dims[..])?;
+            state.push(upload(&client, &values)?);
+        }
+        let carried = plan.inputs().carried;
+        for (_, ty) in &carried[state.len()..carried.len() - 2] {
+            state.push(upload(&client, &Literal::splat(0.0, ty.clone())?)?);
+        }
+        Ok(Training { client, config, data, plan, rate, step, evaluation, images, labels, state })
+    }
+
+    // ANCHOR: epoch
+    /// Trains for one epoch; returns the loss of each step, in nats.
+    fn epoch(&mut self, epoch: usize) -> anyhow::Result<Vec<f32>> {
+        let steps = self.plan.steps;
+        let kept = self.epoch_inputs(epoch)?;
+        let mut carried = std::mem::take(&mut self.state);
+        carried.push(upload(&self.client, &Literal::from(0i32))?);
+        carried.push(upload(&self.client, &Literal::from_f32(&vec![0.0; steps], [steps])?)?);
+        for _ in 0..steps {
+            let read = [&self.images, &self.labels].into_iter().chain(&kept);
+            carried = execute(&self.step, carried.iter().chain(read))?;
+        }
+        let losses = read_f32(&carried[carried.len() - 1])?;
+        carried.truncate(carried.len() - 2);
+        self.state = carried;
+        match losses.iter().position(|loss| !loss.is_finite()) {
+            None => Ok(losses),
+            Some(step) => Err(TrainError::Diverged {
+                epoch: epoch + 1,
+                step: step + 1,
+                total: (epoch * steps + step + 1) as u64,
+                loss: losses[step],
+            }
+            .into()),
+        }
+    }
+    // ANCHOR_END: epoch
+
+    /// Order, factors and key of the epoch, as the trainer has them.
+    fn epoch_inputs(&self, epoch: usize) -> anyhow::Result<[PjRtBuffer; 3]> {
+        let (steps, optimizer) = (self.plan.steps, &self.config.optimizer);
+        let order = Order::Shuffled { seed: self.config.seed };
+        let order = order.of_epoch(epoch as u64, self.data.train.len());
+        let rows = order.iter().map(|&place| self.data.train[place as usize]);
+        let rows: Vec<i32> = rows.take(steps * self.plan.batch).collect();
+        let all = (epoch * steps) as u64..((epoch + 1) * steps) as u64;
+        let factors: Vec<f32> = all
+            .flat_map(|step| optimizer.factors_of_step(step, self.rate.learning_rate(step)))
+            .collect();
+        let key = augment::key(self.config.seed, epoch);
+        Ok([
+            upload(&self.client, &Literal::from_i32(&rows, [rows.len()])?)?,
+            upload(&self.client, &Literal::from_f32(&factors, [steps, optimizer.factors()])?)?,
+            upload(&self.client, &Literal::from_u32(&key, [2])?)?,
+        ])
+    }
+
+    /// Evaluates the network as it is on the validation rows.
+    fn evaluate(&self) -> anyhow::Result<Evaluation> {
+        let rows = &self.data.validation;
+        let padded = evaluation::padded(rows, evaluation_batch(self.data));
+        let places = upload(&self.client, &Literal::from_i32(&padded, [padded.len()])?)?;
+        let mut carried = vec![];
+        for (_, ty) in StepPlan::evaluation_carried() {
+            carried.push(upload(&self.client, &Literal::splat(0.0, ty)?)?);
+        }
+        let tensors = &self.state[..self.plan.arrays.len()];
+        for _ in 0..padded.len() / evaluation_batch(self.data) {
+            let read = tensors.iter().chain([&self.images, &self.labels, &places]);
+            carried = execute(&self.evaluation, carried.iter().chain(read))?;
+        }
+        let count = rows.len().max(1) as f64;
+        Ok(Evaluation {
+            loss: f64::from(read_f32(&carried[1])?[0]) / count,
+            accuracy: f64::from(read_f32(&carried[2])?[0]) / count,
+            images: rows.len(),
+        })
+    }
+}
+
+fn evaluation_batch(data: &DataSet) -> usize {
+    data.validation.len().clamp(1, 512)
+}
+
+/// Copies an array to the client's first device.
+fn upload(client: &PjRtClient, literal: &Literal) -> Result<PjRtBuffer, XlaRsError> {
+    let TensorType { dtype, dims } = literal.ty();
+    let bytes = literal.as_bytes();
+    Ok(client.buffer_from_host_raw_bytes(element_type(*dtype), bytes, dims, None)?)
+}
+
+/// Runs a program; its outputs, one buffer each. Inputs that are aliases of outputs are
+/// used up, though the crate takes them by reference: the caller must let them go.
+fn execute<'b>(
+    program: &PjRtLoadedExecutable,
+    inputs: impl Iterator<Item = &'b PjRtBuffer>,
+) -> Result<Vec<PjRtBuffer>, XlaRsError> {
+    let inputs: Vec<_> = inputs.collect();
+    // One list of outputs for each device that takes part.
+    let mut outputs = program.execute_b(&inputs)?;
+    Ok(outputs.pop().unwrap_or_default())
+}
+
+fn read_f32(buffer: &PjRtBuffer) -> Result<Vec<f32>, XlaRsError> {
+    Ok(buffer.to_literal_sync()?.to_vec()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::ControlFlow;
+
+    use super::*;
+    use crate::{
+        device,
+        trainer::{Driving, Trainer},
+    };
+
+    /// Two epochs of one step each: the second loss shows the first step's update.
+    #[test]
+    #[ignore = "the archive of the crate xla; set XLA_EXTENSION_DIR"]
+    fn losses_are_those_of_the_other_front_door() {
+        let data = DataSet::made_up(128, 8, 1, 10);
+        let config = TrainConfig { epochs: 2, ..TrainConfig::digits() };
+        let opened = device::open(DeviceRequest::Cpu, None).unwrap();
+        let driving = Driving { steps_per_call: 1, loop_style: LoopStyle::While };
+        let mut trainer = Trainer::new(&opened.client, 0, &config, &data, driving).unwrap();
+        let mut training = Training::new(PjRtClient::cpu().unwrap(), &config, &data).unwrap();
+        for epoch in 0..2 {
+            let expected = trainer.train_epoch(|_| ControlFlow::Continue(())).unwrap().losses;
+            let got = training.epoch(epoch).unwrap();
+            assert_eq!((expected.len(), got.len()), (1, 1));
+            let off = (got[0] / expected[0] - 1.0).abs();
+            assert!(off < 1e-3, "epoch {epoch}: {} and {}", got[0], expected[0]);
+        }
+    }
+}

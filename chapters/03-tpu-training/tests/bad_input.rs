@@ -1,0 +1,246 @@
+//! Whatever comes in: an error that says what to do, an exit code, and nothing lost.
+
+#[path = "../crates/pjrt/tests/harness/mod.rs"]
+mod harness;
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, ExitCode},
+};
+
+use harness::Need;
+use pjrt_runtime::Platform;
+
+fn main() -> ExitCode {
+    let need = Need::plugin(Platform::Cpu);
+    let tests = tests![
+        numbers_that_cannot_be_trained_with_are_refused,
+        a_plugin_that_is_none_is_a_device_error,
+        a_device_that_is_not_here_is_a_device_error,
+        resuming_from_nothing_is_refused,
+        a_folder_with_checkpoints_is_not_overwritten,
+        a_checkpoint_of_another_run_is_refused_with_all_differences,
+        a_truncated_checkpoint_is_passed_over_for_the_one_before,
+        a_checkpoint_from_a_newer_version_is_refused,
+        a_data_file_cut_short_is_named,
+        a_folder_that_cannot_be_written_is_named,
+        a_place_that_is_none_is_refused,
+        a_model_of_another_network_is_refused,
+        requests_that_make_no_sense_are_answered,
+    ];
+    harness::run(&need, false, tests)
+}
+
+fn program(plugin: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tpu-training"));
+    command.env("PJRT_PLUGIN_LIBRARY_PATH", plugin);
+    command
+}
+
+/// Runs a small training and checks its exit code; returns what it said.
+fn train(plugin: &Path, out: &Path, words: &[&str], code: i32) -> String {
+    let output = program(plugin)
+        .args(["train", "--device", "cpu", "--width", "4", "--conv", "products", "--quiet"])
+        .args(words)
+        .arg("--out")
+        .arg(out)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(code), "{words:?}\n{said}");
+    assert!(!said.contains("panicked"), "{said}");
+    said
+}
+
+#[track_caller]
+fn says(message: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(message.contains(part), "{part:?} is not in:\n{message}");
+    }
+}
+
+fn numbers_that_cannot_be_trained_with_are_refused(plugin: &Path) {
+    let cases: [(&[&str], &[&str]); 12] = [
+        (&["--lr", "0"], &["lr = 0", "over 0"]),
+        (&["--lr", "-0.1"], &["lr = -0.1"]),
+        (&["--lr", "NaN"], &["lr = NaN"]),
+        (&["--lr", "inf"], &["lr = inf"]),
+        (&["--momentum", "1"], &["momentum = 1", "0 <= value < 1"]),
+        (&["--weight-decay", "-1"], &["weight-decay = -1"]),
+        (&["--batch", "2000"], &["batch = 2000", "1259 training rows"]),
+        (&["--batch", "1"], &["batch = 1", "at least 2"]),
+        (&["--batch", "0"], &["from 1 to"]),
+        (&["--epochs", "0"], &["epochs = 0"]),
+        (&["--epochs", "1", "--warmup-steps", "20"], &["warmup-steps = 20", "19 steps"]),
+        (&["--arch", "resnet50"], &["bottleneck", "resnet18 or resnet34"]),
+    ];
+    let scratch = tempfile::tempdir().unwrap();
+    for (words, parts) in cases {
+        says(&train(plugin, scratch.path(), words, 2), parts);
+    }
+    let wrong = ["--optimizer", "adamw", "--momentum", "0.9"];
+    says(&train(plugin, scratch.path(), &wrong, 2), &["belongs to SGD"]);
+    assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 0, "nothing was begun");
+}
+
+fn a_plugin_that_is_none_is_a_device_error(plugin: &Path) {
+    let scratch = tempfile::tempdir().unwrap();
+    let text = scratch.path().join("text.so");
+    fs::write(&text, "not a library").unwrap();
+    for (path, part) in [(text.as_path(), "text.so"), (Path::new("/nowhere/x.so"), "/nowhere/x.so")] {
+        let words = ["--plugin", path.to_str().unwrap()];
+        says(&train(plugin, scratch.path(), &words, 3), &[part]);
+    }
+    // A library that is no plugin: this machine's C library.
+    if let Some(library) = ["/lib/x86_64-linux-gnu/libm.so.6", "/lib/aarch64-linux-gnu/libm.so.6"]
+        .into_iter()
+        .find(|path| Path::new(path).is_file())
+    {
+        let message = train(plugin, scratch.path(), &["--plugin", library], 3);
+        says(&message, &["libm", "GetPjrtApi"]);
+    }
+}
+
+fn a_device_that_is_not_here_is_a_device_error(plugin: &Path) {
+    let scratch = tempfile::tempdir().unwrap();
+    // The only plugin on this path is the CPU's.
+    let folder = plugin.parent().unwrap();
+    for device in ["cuda", "tpu"] {
+        let output = program(folder)
+            .args(["train", "--device", device, "--out"])
+            .arg(scratch.path())
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(3));
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        says(&said, &[device, "--device cpu"]);
+    }
+}
+
+fn resuming_from_nothing_is_refused(plugin: &Path) {
+    let scratch = tempfile::tempdir().unwrap();
+    says(&train(plugin, scratch.path(), &["--resume"], 2), &["no checkpoint"]);
+}
+
+fn a_folder_with_checkpoints_is_not_overwritten(plugin: &Path) {
+    let scratch = tempfile::tempdir().unwrap();
+    train(plugin, scratch.path(), &["--epochs", "1"], 0);
+    let model = fs::read(scratch.path().join("model.safetensors")).unwrap();
+    let message = train(plugin, scratch.path(), &["--epochs", "1", "--seed", "9"], 2);
+    says(&message, &["--resume"]);
+    assert!(fs::read(scratch.path().join("model.safetensors")).unwrap() == model);
+}
+
+fn a_checkpoint_of_another_run_is_refused_with_all_differences(plugin: &Path) {
+    let scratch = tempfile::tempdir().unwrap();
+    train(plugin, scratch.path(), &["--epochs", "1"], 0);
+    let words = ["--epochs", "1", "--resume", "--seed", "9", "--batch", "32"];
+    let message = train(plugin, scratch.path(), &words, 2);
+    says(&message, &["seed: expected 9, got 0", "batch: expected 32, got 64"]);
+}
+
+/// The checkpoints of a folder, oldest first.
+fn checkpoints(out: &Path) -> Vec<std::path::PathBuf> {
+    let mut paths: Vec<_> = fs::read_dir(out)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.join("state.json").is_file())
+        .collect();
+    paths.sort();
+    paths
+}
+
+fn a_truncated_checkpoint_is_passed_over_for_the_one_before(plugin: &Path) {
+    let undisturbed = tempfile::tempdir().unwrap();
+    let words = ["--epochs", "3", "--warmup-steps", "0"];
+    train(plugin, undisturbed.path(), &words, 0);
+    let scratch = tempfile::tempdir().unwrap();
+    train(plugin, scratch.path(), &["--epochs", "2", "--warmup-steps", "0", "--schedule", "constant"], 0);
+    let newest = checkpoints(scratch.path()).pop().unwrap();
+    let file = newest.join("model.safetensors");
+    let bytes = fs::read(&file).unwrap();
+    fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();
+    let words = ["--epochs", "2", "--warmup-steps", "0", "--schedule", "constant", "--resume"];
+    let message = train(plugin, scratch.path(), &words, 0);
+    says(&message, &["passed over", "step-00000038"]);
+}
+
+fn a_checkpoint_from_a_newer_version_is_refused(plugin: &Path) {
+    let scratch = tempfile::tempdir().unwrap();
+    train(plugin, scratch.path(), &["--epochs", "1"], 0);
+    for path in checkpoints(scratch.path()) {
+        let state = path.join("state.json");
+        let mut json: serde_json::Value =
+            serde_json::from_slice(&fs::read(&state).unwrap()).unwrap();
+        json["format_version"] = 99.into();
+        fs::write(&state, json.to_string()).unwrap();
+    }
+    let message = train(plugin, scratch.path(), &["--epochs", "1", "--resume"], 2);
+    says(&message, &["99"]);
+}
+
+fn a_data_file_cut_short_is_named(plugin: &Path) {
+    let scratch = tempfile::tempdir().unwrap();
+    let data = scratch.path().join("data");
+    fs::create_dir(&data).unwrap();
+    // A record is a label and 3,072 pixels.
+    for part in 1..=5 {
+        fs::write(data.join(format!("data_batch_{part}.bin")), [1; 4 * 3073]).unwrap();
+    }
+    fs::write(data.join("test_batch.bin"), [1; 3073 + 100]).unwrap();
+    fs::write(data.join("batches.meta.txt"), "a\nb\nc\nd\ne\nf\ng\nh\ni\nj\n").unwrap();
+    let words = ["--data", "cifar10", "--data-dir", data.to_str().unwrap()];
+    says(&train(plugin, scratch.path(), &words, 2), &["test_batch.bin"]);
+}
+
+fn a_folder_that_cannot_be_written_is_named(plugin: &Path) {
+    let scratch = tempfile::tempdir().unwrap();
+    let file = scratch.path().join("file");
+    fs::write(&file, "in the way").unwrap();
+    let message = train(plugin, &file.join("out"), &["--epochs", "1"], 1);
+    says(&message, &["file"]);
+}
+
+fn a_place_that_is_none_is_refused(plugin: &Path) {
+    for place in ["s3://", "gs:///nothing", "ftp://host/x"] {
+        let output = program(plugin).args(["train", "--out", place]).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{place}");
+    }
+}
+
+fn a_model_of_another_network_is_refused(plugin: &Path) {
+    let digits = Path::new(env!("CARGO_MANIFEST_DIR")).join("../01-cpu/weights/digits.safetensors");
+    let output = program(plugin)
+        .args(["evaluate", "--data", "digits", "--model"])
+        .arg(&digits)
+        .output()
+        .unwrap();
+    // Chapter 1's own model is one of ours: same names, same description.
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let scratch = tempfile::tempdir().unwrap();
+    let cut = scratch.path().join("cut.safetensors");
+    let bytes = fs::read(&digits).unwrap();
+    fs::write(&cut, &bytes[..bytes.len() - 10]).unwrap();
+    let output = program(plugin).args(["evaluate", "--model"]).arg(&cut).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+}
+
+fn requests_that_make_no_sense_are_answered(plugin: &Path) {
+    use std::{io::Write, process::Stdio};
+    let mut child = program(plugin)
+        .arg("worker")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let requests = b"not json\n{\"run\": {\"warmup\": 0, \"samples\": 1}}\n{\"load\": {}}\n\xff\n";
+    child.stdin.take().unwrap().write_all(requests).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    let answers = String::from_utf8(output.stdout).unwrap();
+    let answers: Vec<serde_json::Value> =
+        answers.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(answers.len(), 4);
+    assert!(answers.iter().all(|answer| answer["error"].is_string()), "{answers:?}");
+}
