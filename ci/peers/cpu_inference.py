@@ -39,13 +39,11 @@ from pathlib import Path
 import numpy as np
 import safetensors.numpy
 
+import protocol
+from protocol import Unsupported
 from seeded_weights import seeded_tensor
 
 SEED = 0
-
-
-class Unsupported(Exception):
-    """The engine or the CPU lacks what was asked for: a skipped row, not a failed one."""
 
 
 def require_bf16_cpu():
@@ -302,11 +300,7 @@ def prepare_files(arguments):
 def check_load(spec):
     """Raises ValueError that names the first field that is missing or wrong."""
     kinds = {"engine": str, "arch": str, "stem": str, "image": int, "batch": int, "dtype": str, "threads": int}
-    for key, kind in kinds.items():
-        value = spec.get(key)
-        if not isinstance(value, kind) or isinstance(value, bool) or (kind is int and value < 1):
-            expected = "a positive integer" if kind is int else "a string"
-            raise ValueError(f"load: {key!r} must be {expected}, got {json.dumps(value)}")
+    protocol.check_fields("load", spec, kinds)
     if spec["engine"] not in ENGINES:
         raise ValueError(f"load: unknown engine {spec['engine']!r}: expected one of {', '.join(ENGINES)}")
     if spec["dtype"] not in ("f32", "bf16"):
@@ -346,11 +340,7 @@ class Worker:
         return {"loaded": {"versions": versions, "seconds": time.perf_counter() - start, "settings": engine.settings}}
 
     def run(self, body):
-        counts = {}
-        for key, least in (("warmup", 0), ("samples", 1)):
-            counts[key] = body.get(key)
-            if not isinstance(counts[key], int) or isinstance(counts[key], bool) or counts[key] < least:
-                raise ValueError(f"run: {key!r} must be an integer of at least {least}, got {json.dumps(counts[key])}")
+        counts = protocol.run_counts(body)
         engine = self.engine
         for _ in range(counts["warmup"]):
             engine.infer(engine.prepared)
@@ -379,26 +369,6 @@ class Worker:
         return {"logits": logits.tolist()}
 
 
-def serve():
-    """The worker's loop; returns the exit status."""
-    # Libraries print to descriptor 1 from C++; the protocol keeps a copy of it
-    # for itself and the rest goes to standard error.
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    sys.stdout = sys.stderr
-    worker = Worker()
-    for line in sys.stdin:
-        try:
-            answer = worker.answer(json.loads(line))
-        except Unsupported as error:
-            answer = {"error": str(error), "unsupported": True}
-        except Exception as error:  # whatever an engine raises is this contender's answer
-            answer = {"error": f"{type(error).__name__}: {error}"}
-        answers.write(json.dumps(answer) + "\n")
-        answers.flush()
-    return 0
-
-
 def main():
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -414,7 +384,7 @@ def main():
         command.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     if arguments.command == "worker":
-        return serve()
+        return protocol.serve(Worker())
     if arguments.command == "prepare":
         prepare_files(arguments)
     else:

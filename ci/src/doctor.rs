@@ -5,7 +5,9 @@ use std::{path::Path, process::ExitCode};
 use serde::Serialize;
 
 use crate::{
-    disk, installed, libtorch, native_pins,
+    disk, installed, libtorch,
+    native_pins::{self, Here, Part, PinsError},
+    pjrt::{self, Platform},
     quantities::size,
     toolchain::{self, Tool},
 };
@@ -131,22 +133,42 @@ fn print(report: &Report) {
 }
 
 fn examine(root: &Path) -> Vec<Check> {
-    let (libtorch, fetch_bytes) = libtorch(root);
+    let pins = native_pins::read(root, &native_pins::this_platform());
+    let (libtorch, libtorch_bytes) = libtorch(root, &pins);
+    let mut fetch_bytes = libtorch_bytes;
+    let mut plugins = Vec::new();
+    if let Ok(pins) = &pins {
+        for platform in [Platform::Cpu, Platform::Cuda, Platform::Tpu] {
+            let (check, bytes) = plugin(root, pins, platform);
+            plugins.extend(check);
+            fetch_bytes += bytes;
+        }
+    }
     // Without something to fetch, Python and pip have no work to do.
-    let fetches = fetch_bytes.is_some();
-    let only_to_fetch = |check: Check| if fetches { check } else { check.optional() };
-    vec![
+    let only_to_fetch = |check: Check| match fetch_bytes {
+        0 => check.optional(),
+        _ => check,
+    };
+    let mut checks = vec![
         cargo(root),
         Check::tool("C++ compiler", Tool::Cxx, "needed to compile tch's shim"),
         only_to_fetch(Check::tool("Python 3", Tool::Python, "needed to run pip")),
-        only_to_fetch(Check::tool("pip", Tool::Pip, "needed to fetch libtorch")),
+        only_to_fetch(Check::tool(
+            "pip",
+            Tool::Pip,
+            "needed to fetch libtorch and XLA",
+        )),
         libtorch,
+    ];
+    checks.extend(plugins);
+    checks.extend([
         disk(root, fetch_bytes),
         Check::tool("git", Tool::Git, "results would not name their commit").optional(),
         Check::found("CPU", cpu()),
         cuda().optional(),
         tpu().optional(),
-    ]
+    ]);
+    checks
 }
 
 /// cargo's version against the workspace's rust-version.
@@ -191,8 +213,8 @@ fn version(text: &str) -> [u32; 3] {
     std::array::from_fn(|_| parts.next().unwrap_or(0))
 }
 
-/// The libtorch that the build will use, and the bytes that set-up would fetch for it.
-fn libtorch(root: &Path) -> (Check, Option<u64>) {
+/// The libtorch that the build will use, and the bytes that the two commands would fetch for it.
+fn libtorch(root: &Path, pins: &Result<Here, PinsError>) -> (Check, u64) {
     let name = "libtorch";
     if let Some(folder) = libtorch::of_the_user(root) {
         let place = format!("LIBTORCH={}", folder.display());
@@ -207,45 +229,86 @@ fn libtorch(root: &Path) -> (Check, Option<u64>) {
             Ok(()) => Check::found(name, format!("{place}, set by you")),
             Err(reason) => Check::missing(name, format!("{place}: {reason}"), "unset LIBTORCH"),
         };
-        return (check, None);
+        return (check, 0);
     }
-    let platform = native_pins::this_platform();
-    let pins = native_pins::read(root, &platform, &[]);
-    let parts = match pins {
-        Ok(parts) => parts,
-        Err(error) => {
-            let fix = "export LIBTORCH=/path/to/libtorch";
-            return (Check::missing(name, error.to_string(), fix), None);
-        }
+    let unpinned = |reason: String| {
+        let fix = "export LIBTORCH=/path/to/libtorch";
+        (Check::missing(name, reason, fix), 0)
     };
-    let native = root.join(".native");
-    let lacking = parts
-        .iter()
-        .filter_map(|part| Some((part, installed::lack(part, &native.join(&part.path))?)))
-        .collect::<Vec<_>>();
-    if lacking.is_empty() {
-        let titles: Vec<_> = parts.iter().map(|part| part.title.as_str()).collect();
-        let detail = format!("{} in {}", titles.join(", "), libtorch::OWN);
-        return (Check::found(name, detail), None);
+    let parts = match pins {
+        Ok(pins) => &pins.parts,
+        Err(error) => return unpinned(error.to_string()),
+    };
+    let always = |part: &&Part| part.libtorch.is_some() && part.flag.is_none();
+    match parts.iter().find(always) {
+        Some(part) => fetched(root, name, part),
+        None => unpinned("none is pinned for this platform".to_owned()),
     }
-    let bytes = (lacking.iter().flat_map(|(part, _)| &part.wheel))
-        .map(|wheel| wheel.bytes)
-        .sum();
-    let (part, lack) = &lacking[0];
-    let detail = format!(
-        ".native/{} {lack}; the two commands fetch it, {}",
-        part.path,
-        size(bytes)
-    );
-    // The two commands bring it themselves: it does not stand in their way.
-    let check = Check::missing(name, detail, "cargo x setup").optional();
-    (check, Some(bytes))
 }
 
-fn disk(root: &Path, fetch_bytes: Option<u64>) -> Check {
+/// The PJRT plugin for `platform`, and the bytes that the two commands would fetch for it.
+fn plugin(root: &Path, pins: &Here, platform: Platform) -> (Option<Check>, u64) {
+    let name = match platform {
+        Platform::Cpu => "PJRT CPU plugin",
+        Platform::Cuda => "PJRT CUDA plugin",
+        Platform::Tpu => "PJRT TPU plugin",
+    };
+    if let Some(path) = pjrt::of_the_user(platform) {
+        let detail = format!("{}, by {}", path.display(), pjrt::VARIABLE);
+        return (Some(Check::found(name, detail)), 0);
+    }
+    let of_platform = |part: &&Part| part.pjrt == Some(platform);
+    if let Some(part) = pins.parts.iter().find(of_platform) {
+        let (check, bytes) = fetched(root, name, part);
+        // A GPU's libraries are only fetched when asked for.
+        let bytes = if platform == Platform::Cuda { 0 } else { bytes };
+        return (Some(check.optional()), bytes);
+    }
+    let mut absent = pins.absent.iter();
+    let absent = absent.find(|absent| absent.pjrt == Some(platform));
+    let check = absent.map(|absent| {
+        Check {
+            fix: None,
+            ..Check::missing(name, format!("{}: {}", absent.title, absent.reason), "")
+        }
+        .optional()
+    });
+    (check, 0)
+}
+
+/// A part that set-up brings, and its bytes to fetch.
+fn fetched(root: &Path, name: &'static str, part: &Part) -> (Check, u64) {
+    let Some(lack) = installed::lack(part, &root.join(".native").join(&part.path)) else {
+        let (title, path) = (&part.title, &part.path);
+        let mut kept = part.wheel.iter().flat_map(|wheel| wheel.keep.values());
+        // Of a plugin its one file, of libtorch its folder.
+        let file = part
+            .pjrt
+            .and_then(|_| kept.find(|path| path.ends_with(".so")));
+        let file = file.map_or_else(String::new, |file| format!("/{file}"));
+        let detail = format!("{title}, as pinned, in .native/{path}{file}");
+        return (Check::found(name, detail), 0);
+    };
+    let bytes = part.wheel.iter().map(|wheel| wheel.bytes).sum();
+    let path = &part.path;
+    // Missing, and yet not in the way of the two commands where they bring it themselves.
+    let (who, fix) = match part.flag.as_deref() {
+        None => ("the two commands fetch it", "cargo x setup".to_owned()),
+        Some("tpu") => (
+            "`cargo x test` fetches it",
+            "cargo x setup --tpu".to_owned(),
+        ),
+        Some(flag) => ("fetched when asked for", format!("cargo x setup --{flag}")),
+    };
+    let detail = format!(".native/{path} {lack}; {who}, {}", size(bytes));
+    (Check::missing(name, detail, fix).optional(), bytes)
+}
+
+fn disk(root: &Path, fetch_bytes: u64) -> Check {
     let name = "disk";
-    // Wheels, pip's copy of them, and what is unpacked: the last is the smaller of the three.
-    let needed = BUILD_BYTES + 3 * fetch_bytes.unwrap_or(0);
+    // Wheels, pip's copy of them, and what is unpacked: XLA's plugins unpack to three to four times
+    // their wheel's size, libtorch to less than its own.
+    let needed = BUILD_BYTES + 4 * fetch_bytes;
     match disk::free_bytes(root) {
         None => Check::found(name, "free space unknown: `df -Pk` does not tell").optional(),
         Some(free) if free < needed => {

@@ -132,6 +132,7 @@ mod tests {
             platform: "linux-x86_64".to_owned(),
             flag: None,
             libtorch: None,
+            pjrt: None,
             unpacked_bytes: 3,
             write: BTreeMap::from([("lib/libtorch.so".to_owned(), "INPUT(a)\n".to_owned())]),
             link: BTreeMap::from([("include".to_owned(), "deep/include".to_owned())]),

@@ -7,7 +7,12 @@ use std::{
 
 use anyhow::bail;
 
-use crate::{book, cargo, phases::Phases, setup};
+use crate::{
+    book, cargo, native_pins,
+    phases::Phases,
+    pjrt::{self, Platform},
+    setup,
+};
 
 /// A chapter that `cargo x learn` runs.
 struct Chapter {
@@ -17,14 +22,25 @@ struct Chapter {
     package: &'static str,
     /// What goes before `--quick --out DIR`.
     arguments: &'static [&'static str],
+    /// The PJRT plugin without which it cannot run; it is left out where none is to be had.
+    needs: Option<Platform>,
 }
 
 /// The chapters, in reading order. A chapter joins by a line here.
-const CHAPTERS: &[Chapter] = &[Chapter {
-    name: "01-cpu",
-    package: "cpu-inference",
-    arguments: &["learn"],
-}];
+const CHAPTERS: &[Chapter] = &[
+    Chapter {
+        name: "01-cpu",
+        package: "cpu-inference",
+        arguments: &["learn"],
+        needs: None,
+    },
+    Chapter {
+        name: "03-tpu-training",
+        package: "tpu-training",
+        arguments: &["learn"],
+        needs: Some(Platform::Cpu),
+    },
+];
 
 /// Options of `cargo x learn`.
 #[derive(clap::Args)]
@@ -46,11 +62,18 @@ pub struct Args {
 /// If set-up or the build fails.
 pub fn run(args: Args, root: &Path) -> anyhow::Result<ExitCode> {
     let mut phases = Phases::default();
-    phases.time("setup", || setup::ensure(root))?;
+    phases.time("setup", || setup::ensure(root, &[]))?;
 
+    let mut chapters = Vec::new();
+    for chapter in CHAPTERS {
+        match lack(chapter, root) {
+            None => chapters.push(chapter),
+            Some(reason) => eprintln!("chapter {} is left out: {reason}", chapter.name),
+        }
+    }
     let mut build = cargo::command(root);
     build.args(["build", "--release", "--package", "book-builder"]);
-    for chapter in CHAPTERS {
+    for chapter in &chapters {
         build.args(["--package", chapter.package]);
     }
     let built = phases.time("build", || cargo::status(&mut build))?;
@@ -60,7 +83,7 @@ pub fn run(args: Args, root: &Path) -> anyhow::Result<ExitCode> {
     }
 
     let mut failed = Vec::new();
-    for chapter in CHAPTERS {
+    for chapter in chapters {
         let mut command = chapter_command(chapter, args.full, root);
         let status = phases.time(chapter.name, || cargo::status(&mut command))?;
         if !status.success() {
@@ -93,6 +116,28 @@ pub fn run(args: Args, root: &Path) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// Why a chapter cannot run on this machine, after set-up has brought what it can.
+fn lack(chapter: &Chapter, root: &Path) -> Option<String> {
+    let platform = chapter.needs?;
+    if pjrt::of_the_user(platform).is_some() {
+        return None;
+    }
+    let pins = native_pins::read(root, &native_pins::this_platform()).ok();
+    let of_platform = |plugin: Option<Platform>| plugin == Some(platform);
+    if let Some(pins) = &pins {
+        if pins.parts.iter().any(|part| of_platform(part.pjrt)) {
+            return None;
+        }
+        if let Some(absent) = pins.absent.iter().find(|absent| of_platform(absent.pjrt)) {
+            return Some(format!("{}: {}", absent.title, absent.reason));
+        }
+    }
+    Some(format!(
+        "no PJRT plugin is pinned for this platform; set {} to one of your own",
+        pjrt::VARIABLE
+    ))
+}
+
 fn chapter_command(chapter: &Chapter, full: bool, root: &Path) -> Command {
     let mut command = cargo::command(root);
     command
@@ -123,6 +168,21 @@ fn open(root: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_chapter_without_its_plugin_is_left_out_with_the_reason() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let chapter = |needs| Chapter {
+            needs,
+            ..Chapter { ..CHAPTERS[0] }
+        };
+        assert_eq!(lack(&chapter(None), &root), None);
+        let nowhere = lack(&chapter(Some(Platform::Cpu)), Path::new("/nowhere"));
+        assert!(nowhere.is_some_and(|text| text.contains(pjrt::VARIABLE)));
+        if cfg!(target_os = "linux") {
+            assert_eq!(lack(&chapter(Some(Platform::Cpu)), &root), None);
+        }
+    }
 
     #[test]
     fn chapters_are_quick_unless_told_otherwise() {

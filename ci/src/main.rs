@@ -5,7 +5,8 @@
 //! two commands of the README, `book` renders and checks the book, `peers` measures
 //! other stacks, `tidy` checks the project's own rules. The rest supports them:
 //!
-//! - [`native_pins`], [`pip`], [`wheel`], [`installed`], [`libtorch`], [`disk`]: the steps of a set-up
+//! - [`native_pins`], [`pip`], [`wheel`], [`installed`], [`disk`]: the steps of a set-up
+//! - [`libtorch`], [`pjrt`]: what the user brings instead
 //! - [`toolchain`]: the programs of the machine, and the command that installs each
 //! - [`test_output`]: reads what the test programs print
 //! - [`phases`], [`quantities`], [`cargo`]: where the time went, sizes in words, child processes
@@ -23,6 +24,7 @@ mod native_pins;
 mod peers;
 mod phases;
 mod pip;
+mod pjrt;
 mod project_root;
 mod quantities;
 mod setup;

@@ -8,6 +8,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use crate::pjrt::Platform;
+
 const SCHEMA_VERSION: u32 = 1;
 const FILE: &str = "ci/native.toml";
 
@@ -47,12 +49,14 @@ pub enum PinsError {
         known: String,
     },
     /// No part of this platform has the flag.
-    #[error("{FILE} has nothing for --{flag} on {platform}")]
+    #[error("{FILE} has nothing for --{flag} on {platform}{reason}")]
     Flag {
         /// The flag, without dashes.
         flag: String,
         /// The platform asked for.
         platform: String,
+        /// The file's own reason, with a lead-in, or nothing.
+        reason: String,
     },
 }
 
@@ -62,6 +66,8 @@ pub enum PinsError {
 struct File {
     schema_version: u32,
     part: Vec<Part>,
+    #[serde(default)]
+    absent: Vec<Absent>,
 }
 
 /// One folder under `.native/` and the wheels that it is made from.
@@ -78,6 +84,8 @@ pub struct Part {
     pub flag: Option<String>,
     /// The libtorch version in it: a LIBTORCH of the user's stands in for this part.
     pub libtorch: Option<String>,
+    /// What the PJRT plugin in it drives: one of the user's stands in for this part.
+    pub pjrt: Option<Platform>,
     /// Room that the kept files take.
     pub unpacked_bytes: u64,
     /// Small files that no wheel holds: path in the part, text.
@@ -108,6 +116,31 @@ pub struct Wheel {
     pub keep: BTreeMap<String, String>,
 }
 
+/// What is not to be had on a platform, so that a reader need not look for it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Absent {
+    /// For people: `libtpu`.
+    pub title: String,
+    /// As [`Part::platform`].
+    pub platform: String,
+    /// The flag that would fetch it.
+    pub flag: Option<String>,
+    /// The PJRT plugin that is meant.
+    pub pjrt: Option<Platform>,
+    /// Why it is not there, and what helps.
+    pub reason: String,
+}
+
+/// All that the file says for one platform.
+#[derive(Debug)]
+pub struct Here {
+    /// The parts, with and without a flag.
+    pub parts: Vec<Part>,
+    /// What is not to be had.
+    pub absent: Vec<Absent>,
+}
+
 impl fmt::Display for Wheel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.name, self.version)
@@ -124,12 +157,12 @@ pub fn this_platform() -> String {
     format!("{}-{arch}", std::env::consts::OS)
 }
 
-/// The parts of `platform` that are always fetched, and those of each flag in `flags`.
+/// All that is pinned for `platform`.
 ///
 /// # Errors
-/// If the file is missing, malformed or unsafe, or has nothing for the platform or a flag.
-pub fn read(root: &Path, platform: &str, flags: &[&str]) -> Result<Vec<Part>, PinsError> {
-    select(read_all(root)?, platform, flags)
+/// If the file is missing, malformed or unsafe, or does not know the platform.
+pub fn read(root: &Path, platform: &str) -> Result<Here, PinsError> {
+    here(read_all(root)?, platform)
 }
 
 /// The libtorch version that the project is made for, on any platform.
@@ -137,11 +170,11 @@ pub fn read(root: &Path, platform: &str, flags: &[&str]) -> Result<Vec<Part>, Pi
 /// # Errors
 /// If the file is missing or malformed.
 pub fn libtorch_version(root: &Path) -> Result<Option<String>, PinsError> {
-    let mut parts = read_all(root)?.into_iter();
+    let mut parts = read_all(root)?.part.into_iter();
     Ok(parts.find_map(|part| part.libtorch))
 }
 
-fn read_all(root: &Path) -> Result<Vec<Part>, PinsError> {
+fn read_all(root: &Path) -> Result<File, PinsError> {
     let text = std::fs::read_to_string(root.join(FILE)).map_err(|source| PinsError::Read {
         root: root.to_owned(),
         source,
@@ -149,8 +182,12 @@ fn read_all(root: &Path) -> Result<Vec<Part>, PinsError> {
     parse(&text)
 }
 
-fn select(all: Vec<Part>, platform: &str, flags: &[&str]) -> Result<Vec<Part>, PinsError> {
-    let mut known: Vec<_> = all.iter().map(|part| part.platform.as_str()).collect();
+fn here(file: File, platform: &str) -> Result<Here, PinsError> {
+    let mut known: Vec<_> = file
+        .part
+        .iter()
+        .map(|part| part.platform.as_str())
+        .collect();
     known.sort_unstable();
     known.dedup();
     if !known.contains(&platform) {
@@ -159,25 +196,44 @@ fn select(all: Vec<Part>, platform: &str, flags: &[&str]) -> Result<Vec<Part>, P
             known: known.join(", "),
         });
     }
-    let here: Vec<_> = (all.into_iter())
-        .filter(|part| part.platform == platform)
-        .collect();
-    for flag in flags {
-        if !here.iter().any(|part| part.flag.as_deref() == Some(*flag)) {
-            return Err(PinsError::Flag {
-                flag: (*flag).to_owned(),
-                platform: platform.to_owned(),
-            });
-        }
-    }
-    let wanted = |part: &Part| {
-        let flag = part.flag.as_deref();
-        flag.is_none_or(|flag| flags.contains(&flag))
-    };
-    Ok(here.into_iter().filter(wanted).collect())
+    let (mut parts, mut absent) = (file.part, file.absent);
+    parts.retain(|part| part.platform == platform);
+    absent.retain(|absent| absent.platform == platform);
+    Ok(Here { parts, absent })
 }
 
-fn parse(text: &str) -> Result<Vec<Part>, PinsError> {
+impl Here {
+    /// Whether some part is fetched with this flag.
+    pub fn has(&self, flag: &str) -> bool {
+        (self.parts.iter()).any(|part| part.flag.as_deref() == Some(flag))
+    }
+
+    /// The parts that are always fetched, and those of each flag in `flags`.
+    ///
+    /// # Errors
+    /// [`PinsError::Flag`] if a flag has no part here.
+    pub fn select(&self, flags: &[&str]) -> Result<Vec<Part>, PinsError> {
+        for flag in flags {
+            if !self.has(flag) {
+                let why = (self.absent.iter()).find(|absent| absent.flag.as_deref() == Some(*flag));
+                return Err(PinsError::Flag {
+                    flag: (*flag).to_owned(),
+                    platform: (self.parts.first()).map_or_else(String::new, |p| p.platform.clone()),
+                    reason: why.map_or_else(String::new, |absent| {
+                        format!(": {}: {}", absent.title, absent.reason)
+                    }),
+                });
+            }
+        }
+        let wanted = |part: &&Part| {
+            let flag = part.flag.as_deref();
+            flag.is_none_or(|flag| flags.contains(&flag))
+        };
+        Ok(self.parts.iter().filter(wanted).cloned().collect())
+    }
+}
+
+fn parse(text: &str) -> Result<File, PinsError> {
     let file: File = toml::from_str(text).map_err(Box::new)?;
     if file.schema_version != SCHEMA_VERSION {
         return Err(PinsError::Value {
@@ -189,7 +245,7 @@ fn parse(text: &str) -> Result<Vec<Part>, PinsError> {
     for part in &file.part {
         check_part(part)?;
     }
-    Ok(file.part)
+    Ok(file)
 }
 
 fn check_part(part: &Part) -> Result<(), PinsError> {
@@ -201,10 +257,15 @@ fn check_part(part: &Part) -> Result<(), PinsError> {
     };
     const INSIDE: &str = "a relative path without `..`";
     let written = part.write.keys().chain(part.link.keys());
-    let inside = written.chain(part.link.values()).chain([&part.path]);
-    for path in inside {
+    for path in written.chain([&part.path]) {
         if !is_inside(path) {
             return Err(wrong(&place, INSIDE, path));
+        }
+    }
+    for (link, target) in &part.link {
+        if !link_is_inside(&part.path, link, target) {
+            let expected = "a link to a place inside .native/";
+            return Err(wrong(&place, expected, &format!("{link} = {target}")));
         }
     }
     if part.wheel.is_empty() {
@@ -253,36 +314,94 @@ pub fn is_inside(path: &str) -> bool {
         && !path.contains(['\\', '\0'])
 }
 
+/// Whether a link, `link` in the part at `part`, stays below the folder of all parts.
+fn link_is_inside(part: &str, link: &str, target: &str) -> bool {
+    let folder = Path::new(part).join(link);
+    let mut depth = folder.components().count().saturating_sub(1);
+    for component in Path::new(target).components() {
+        match component {
+            Component::Normal(_) => depth += 1,
+            Component::ParentDir if depth > 0 => depth -= 1,
+            _ => return false,
+        }
+    }
+    depth > 0 && !target.contains(['\\', '\0'])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn committed() -> Vec<Part> {
+    fn committed() -> File {
         parse(include_str!("../native.toml")).expect("the committed pins")
+    }
+
+    fn committed_for(platform: &str) -> Here {
+        here(committed(), platform).expect("a pinned platform")
+    }
+
+    fn paths(here: &Here, flags: &[&str]) -> Vec<String> {
+        let parts = here.select(flags).expect("the flags' parts");
+        parts.into_iter().map(|part| part.path).collect()
     }
 
     #[test]
     fn committed_pins_have_every_platform() {
+        for platform in ["linux-x86_64", "linux-aarch64"] {
+            let expected = ["libtorch/cpu", "pjrt/cpu"];
+            assert_eq!(paths(&committed_for(platform), &[]), expected, "{platform}");
+        }
+        let mac = committed_for("macos-arm64");
+        assert_eq!(paths(&mac, &[]), ["libtorch/cpu"]);
+        let plugin = |absent: &Absent| absent.pjrt == Some(Platform::Cpu);
+        assert!(mac.absent.iter().any(plugin));
+    }
+
+    #[test]
+    fn what_the_two_commands_fetch_stays_under_850_mb() {
         for platform in ["linux-x86_64", "linux-aarch64", "macos-arm64"] {
-            let parts = select(committed(), platform, &[]).unwrap();
-            assert_eq!(parts.len(), 1, "{platform}");
-            assert_eq!(parts[0].path, "libtorch/cpu");
+            let here = committed_for(platform);
+            let bytes = |flags: &[&str]| -> u64 {
+                let parts = here.select(flags).unwrap();
+                let wheels = parts.iter().flat_map(|part| &part.wheel);
+                wheels.map(|wheel| wheel.bytes).sum()
+            };
+            assert!(bytes(&[]) <= 650_000_000, "{platform}: {}", bytes(&[]));
+            // `cargo x test` takes libtpu as well.
+            if here.has("tpu") {
+                assert!(bytes(&["tpu"]) <= 850_000_000, "{}", bytes(&["tpu"]));
+            }
         }
     }
 
     #[test]
-    fn what_the_two_commands_fetch_stays_under_650_mb() {
-        for part in committed().iter().filter(|part| part.flag.is_none()) {
-            let bytes: u64 = part.wheel.iter().map(|wheel| wheel.bytes).sum();
-            assert!(bytes <= 650_000_000, "{}: {bytes}", part.platform);
+    fn every_plugin_lies_where_it_is_looked_for() {
+        let names = [
+            (Platform::Cpu, "pjrt/cpu", "xla_cpu_pjrt.so"),
+            (Platform::Cuda, "pjrt/cuda", "xla_cuda_plugin.so"),
+            (Platform::Tpu, "pjrt/tpu", "libtpu.so"),
+        ];
+        for part in committed().part {
+            let Some(platform) = part.pjrt else { continue };
+            let (_, path, name) = names.iter().find(|(p, ..)| *p == platform).unwrap();
+            assert_eq!(part.path, *path);
+            let mut kept = part.wheel.iter().flat_map(|wheel| wheel.keep.values());
+            assert!(kept.any(|kept| kept == name), "{}", part.title);
         }
     }
 
     #[test]
     fn cuda_is_only_there_on_linux() {
-        let parts = select(committed(), "linux-x86_64", &["cuda"]).unwrap();
-        assert_eq!(parts.len(), 2);
-        let error = select(committed(), "macos-arm64", &["cuda"]).unwrap_err();
+        let linux = committed_for("linux-x86_64");
+        let cuda = [
+            "libtorch/cpu",
+            "libtorch/cuda",
+            "nvidia",
+            "pjrt/cpu",
+            "pjrt/cuda",
+        ];
+        assert_eq!(paths(&linux, &["cuda"]), cuda);
+        let error = committed_for("macos-arm64").select(&["cuda"]).unwrap_err();
         assert_eq!(
             error.to_string(),
             "ci/native.toml has nothing for --cuda on macos-arm64"
@@ -290,8 +409,19 @@ mod tests {
     }
 
     #[test]
+    fn libtpu_is_only_there_on_linux_x86_64() {
+        let linux = committed_for("linux-x86_64");
+        assert_eq!(paths(&linux, &["tpu"]).last().unwrap(), "pjrt/tpu");
+        for platform in ["linux-aarch64", "macos-arm64"] {
+            let error = committed_for(platform).select(&["tpu"]).unwrap_err();
+            let text = error.to_string();
+            assert!(text.ends_with("published for Linux x86-64 only"), "{text}");
+        }
+    }
+
+    #[test]
     fn an_unknown_platform_is_told_what_there_is() {
-        let error = select(committed(), "freebsd-x86_64", &[]).unwrap_err();
+        let error = here(committed(), "freebsd-x86_64").unwrap_err();
         let text = error.to_string();
         assert!(text.contains("freebsd-x86_64"), "{text}");
         assert!(
@@ -301,8 +431,22 @@ mod tests {
         assert!(text.contains("LIBTORCH"), "{text}");
     }
 
+    #[test]
+    fn links_stay_inside_the_folder_of_all_parts() {
+        assert!(link_is_inside("libtorch/cuda", "lib", "torch/lib"));
+        assert!(link_is_inside("libtorch/cuda", "nvidia", "../../nvidia"));
+        assert!(!link_is_inside("libtorch/cuda", "nvidia", "../.."));
+        assert!(!link_is_inside(
+            "libtorch/cuda",
+            "nvidia",
+            "../../../nvidia"
+        ));
+        assert!(!link_is_inside("libtorch/cuda", "nvidia", "/usr/lib"));
+        assert!(!link_is_inside("nvidia", "up", "../../native/nvidia"));
+    }
+
     fn with(change: impl FnOnce(&mut Part)) -> Result<(), PinsError> {
-        let mut part = committed().remove(0);
+        let mut part = committed().part.remove(0);
         change(&mut part);
         check_part(&part)
     }
@@ -313,6 +457,9 @@ mod tests {
         assert!(with(|part| part.path = "../elsewhere".to_owned()).is_err());
         assert!(with(|part| part.path = "/usr".to_owned()).is_err());
         assert!(with(|part| part.wheel.clear()).is_err());
+        let link = |target: &str| BTreeMap::from([("lib".to_owned(), target.to_owned())]);
+        assert!(with(|part| part.link = link("../other")).is_ok());
+        assert!(with(|part| part.link = link("../../..")).is_err());
         assert!(with(|part| part.wheel[0].sha256 = "abc".to_owned()).is_err());
         assert!(with(|part| part.wheel[0].sha256.make_ascii_uppercase()).is_err());
         assert!(with(|part| part.wheel[0].name = "a --index-url b".to_owned()).is_err());

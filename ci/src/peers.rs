@@ -5,17 +5,22 @@
 //! them and cancels in the ratios. A Rust rung of the ladder is a contender like any
 //! other: it answers the same messages.
 //!
-//! - [`workloads`]: what is measured, and who takes part
+//! - [`work`]: what a kind of measurement brings along
+//! - [`inference`], [`training`]: the two kinds: workloads, contenders, what has to agree
 //! - [`contender`]: one process: messages, time limits, last words
-//! - [`rounds`]: loading, agreement of the logits, rounds; makes the rows
+//! - [`entrant`]: starting and loading one, and whether it agrees with the reference
+//! - [`rounds`]: everybody in turn, round by round; makes the rows
 //! - [`comparison`]: ratios with their intervals, and the printed table
 //! - [`python_environment`]: the virtual environment that the peers live in
 
 mod comparison;
 mod contender;
+mod entrant;
+mod inference;
 mod python_environment;
 mod rounds;
-mod workloads;
+mod training;
+mod work;
 
 use std::{
     fs::File,
@@ -34,12 +39,9 @@ use anyhow::{Context, bail};
 use clap::Parser;
 
 use crate::cargo;
-use workloads::{Contestant, Workload};
+use work::{Contestant, Work};
 
-/// The chapter whose work the CPU peers do.
-const CHAPTER: &str = "01-cpu";
-
-/// Measure other stacks (PyTorch, ONNX Runtime, OpenVINO) on the same work.
+/// Measure other stacks (PyTorch, JAX, ONNX Runtime, OpenVINO) on the same work.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -50,11 +52,33 @@ pub struct Args {
 enum Command {
     /// ResNet inference on the CPU, beside the rungs of chapter 1.
     Cpu(CpuArgs),
+    /// Training a ResNet in JAX and PyTorch, beside chapter 3.
+    Train(TrainArgs),
 }
 
 #[derive(Parser)]
 struct CpuArgs {
-    /// Two workloads, three short rounds: whether it works, not how fast it is.
+    /// Safetensors file with torchvision's names, in place of seeded weights; for
+    /// workloads of the network it holds (see --only).
+    #[arg(long, value_name = "FILE")]
+    weights: Option<PathBuf>,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+#[derive(Parser)]
+struct TrainArgs {
+    /// Where to train; on a GPU with --python, a Python that has JAX and PyTorch for it.
+    #[arg(long, value_enum, default_value = "cpu")]
+    device: training::Device,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+/// The options of every kind of measurement.
+#[derive(clap::Args)]
+struct CommonArgs {
+    /// One or two workloads, three short rounds: whether it works, not how fast it is.
     #[arg(long)]
     quick: bool,
     /// Print the workloads and contenders, and run nothing.
@@ -72,11 +96,10 @@ struct CpuArgs {
     /// Longest wait for one answer, in seconds; compiling at load takes about a minute.
     #[arg(long, default_value_t = 900, value_parser = clap::value_parser!(u64).range(1..))]
     time_limit: u64,
-    /// Safetensors file with torchvision's names, in place of seeded weights; for
-    /// workloads of the network it holds (see --only).
+    /// A Python with the peers' packages, in place of the pinned environment.
     #[arg(long, value_name = "FILE")]
-    weights: Option<PathBuf>,
-    /// A built cpu-inference program, in place of building it.
+    python: Option<PathBuf>,
+    /// The chapter's program, built, in place of building it.
     #[arg(long, value_name = "FILE")]
     worker: Option<PathBuf>,
     /// Folder for the result files, in place of results-local/.
@@ -93,26 +116,84 @@ struct CpuArgs {
     quiet: bool,
 }
 
+/// What belongs to one kind of measurement, whatever the workload.
+struct Kind {
+    /// The chapter whose work the peers do.
+    chapter: &'static str,
+    /// The package whose program is ours.
+    package: &'static str,
+    /// The peers' script, from the root.
+    script: &'static str,
+    /// Code that a result depends on, besides the peers'.
+    depends_on: &'static [&'static str],
+    /// How often and how long.
+    pace: rounds::Pace,
+    /// Whether the time to compile is a result, too.
+    times_compilers: bool,
+}
+
 /// Runs the command.
 ///
 /// # Errors
 /// If the peers' environment cannot be made, the worker cannot be built, or a result
 /// file cannot be written. A contender that fails is a failed row and exit code 1.
 pub fn run(args: Args, root: &Path) -> anyhow::Result<ExitCode> {
+    // First of all: the load average should not be our own.
+    let environment = Environment::collect();
     match args.command {
-        Command::Cpu(args) => run_cpu(&args, root),
+        Command::Cpu(args) => {
+            if let Some(weights) = args.weights.as_ref().filter(|path| !path.is_file()) {
+                return Ok(wrong_usage(&format!(
+                    "--weights {}: no such file",
+                    weights.display()
+                )));
+            }
+            let kind = Kind {
+                chapter: "01-cpu",
+                package: "cpu-inference",
+                script: "ci/peers/cpu_inference.py",
+                depends_on: &["chapters/01-cpu/src"],
+                pace: rounds::Pace::full(),
+                times_compilers: false,
+            };
+            let all = inference::all(environment.cores);
+            run_kind(&kind, &all, &args.common, args.weights, environment, root)
+        }
+        Command::Train(args) => {
+            let kind = Kind {
+                chapter: "03-tpu-training",
+                package: "tpu-training",
+                script: "ci/peers/train_resnet.py",
+                depends_on: &[
+                    "chapters/03-tpu-training/src",
+                    "chapters/03-tpu-training/crates",
+                    "ci/native.toml",
+                ],
+                pace: rounds::Pace::training(),
+                times_compilers: true,
+            };
+            let all = training::all(args.device, environment.cores);
+            run_kind(&kind, &all, &args.common, None, environment, root)
+        }
     }
 }
 
-fn run_cpu(args: &CpuArgs, root: &Path) -> anyhow::Result<ExitCode> {
-    // First of all: the load average should not be our own.
-    let environment = Environment::collect();
-    let selected = match select(args, environment.cores) {
+fn wrong_usage(message: &str) -> ExitCode {
+    eprintln!("error: {message}");
+    ExitCode::from(exit::USAGE)
+}
+
+fn run_kind<W: Work + Clone>(
+    kind: &Kind,
+    all: &[W],
+    args: &CommonArgs,
+    weights: Option<PathBuf>,
+    environment: Environment,
+    root: &Path,
+) -> anyhow::Result<ExitCode> {
+    let selected = match select(args, all) {
         Ok(selected) => selected,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            return Ok(ExitCode::from(exit::USAGE));
-        }
+        Err(error) => return Ok(wrong_usage(&format!("{error:#}"))),
     };
     if args.dry_run {
         print!("{}", plan(&selected));
@@ -126,66 +207,68 @@ fn run_cpu(args: &CpuArgs, root: &Path) -> anyhow::Result<ExitCode> {
     if lock.try_lock().is_err() {
         bail!("another `cargo x peers` is measuring; two at once would measure each other");
     }
-    let python = match python_environment::ready(root, args.quiet) {
-        Ok(python) => python,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            return Ok(ExitCode::from(exit::DEVICE));
-        }
+    let python = match &args.python {
+        Some(python) => python.clone(),
+        None => match python_environment::ready(root, args.quiet) {
+            Ok(python) => python,
+            Err(error) => {
+                eprintln!("error: {error:#}");
+                return Ok(ExitCode::from(exit::DEVICE));
+            }
+        },
     };
     let ours = selected
         .iter()
         .any(|(_, contestants)| contestants.iter().any(|c| c.ours));
     let worker = match &args.worker {
-        Some(worker) => Some(worker.clone()),
-        None if ours => Some(build_worker(root)?),
+        // Contenders run in the root.
+        Some(worker) => Some(std::path::absolute(worker).context("--worker")?),
+        None if ours => Some(build_worker(kind.package, root)?),
         None => None,
     };
-    let setup = rounds::Setup {
+    let setup = entrant::Setup {
         python,
-        script: root.join("ci/peers/cpu_inference.py"),
+        script: root.join(kind.script),
         worker,
-        weights: args.weights.clone(),
+        root: root.to_owned(),
+        weights,
         cache,
-        pace: match args.quick {
-            true => rounds::Pace::quick(),
-            false => rounds::Pace::full(),
-        }
-        .with_rounds(args.rounds),
+        times_compilers: kind.times_compilers,
         time_limit: Duration::from_secs(args.time_limit),
     };
+    let pace = match args.quick {
+        true => rounds::Pace::quick(),
+        false => kind.pace.clone(),
+    }
+    .with_rounds(args.rounds);
 
     let slug = environment.machine_slug();
     let progress = Progress::new(Some(selected.len() as u64), "workloads", args.quiet);
     let mut files = Vec::new();
     let mut failed = 0;
-    for (workload, contestants) in &selected {
-        let measurement = workload.measurement();
-        let mut file = ResultFile::new(CHAPTER, &measurement, environment.clone());
+    for (work, contestants) in &selected {
+        let measurement = work.measurement();
+        let mut file = ResultFile::new(kind.chapter, &measurement, environment.clone());
         // Each workload begins at its own load, not at that of the first.
         file.environment.load_at_start = comparison::load_average().or(environment.load_at_start);
-        file.title = Some(workload.title());
-        file.depends_on = [
-            "ci/peers",
-            "ci/src/peers.rs",
-            "ci/src/peers",
-            "chapters/01-cpu/src",
-            "Cargo.lock",
-        ]
-        .map(str::to_owned)
-        .to_vec();
+        file.title = Some(work.title());
+        let depends_on = ["ci/peers", "ci/src/peers.rs", "ci/src/peers"];
+        file.depends_on = (depends_on.iter().chain(kind.depends_on))
+            .chain(&["Cargo.lock"])
+            .map(|path| (*path).to_owned())
+            .collect();
         if args.quick {
             file.notes
                 .push("quick mode: whether it works, not how fast it is".to_owned());
         }
         progress.println(&format!("{measurement}: {} contenders", contestants.len()));
-        rounds::measure(&setup, workload, contestants, &mut file, &progress);
+        rounds::measure(&setup, &pace, work, contestants, &mut file, &progress);
 
         let path = match (&args.out, args.publish) {
             (Some(folder), _) => folder.join(format!("{measurement}.json")),
-            (None, true) => results::published_dir(root, CHAPTER, &slug, &measurement)
+            (None, true) => results::published_dir(root, kind.chapter, &slug, &measurement)
                 .join(file.published_name()),
-            (None, false) => results::local_path(root, CHAPTER, &slug, &measurement),
+            (None, false) => results::local_path(root, kind.chapter, &slug, &measurement),
         };
         file.write(&path)
             .with_context(|| format!("the result of {measurement}"))?;
@@ -218,59 +301,59 @@ fn run_cpu(args: &CpuArgs, root: &Path) -> anyhow::Result<ExitCode> {
 }
 
 /// The workloads and contenders that the arguments leave.
-fn select(args: &CpuArgs, cores: usize) -> anyhow::Result<Vec<(Workload, Vec<Contestant>)>> {
-    let all = workloads::all(cores);
-    let wanted = |workload: &Workload| match &args.only {
-        Some(part) => workload.measurement().contains(part),
-        None => !args.quick || workload.in_quick_mode(),
+fn select<W: Work + Clone>(
+    args: &CommonArgs,
+    all: &[W],
+) -> anyhow::Result<Vec<(W, Vec<Contestant>)>> {
+    let wanted = |work: &W| match &args.only {
+        Some(part) => work.measurement().contains(part),
+        None => !args.quick || work.in_quick_mode(),
     };
     let selected: Vec<_> = all
         .iter()
-        .filter(|workload| wanted(workload))
-        .map(|workload| {
-            let mut contestants = workload.contestants();
+        .filter(|work| wanted(work))
+        .map(|work| {
+            let mut contestants = work.contestants();
             if !args.contender.is_empty() {
                 contestants.retain(|c| args.contender.iter().any(|part| c.id.contains(part)));
             }
-            (workload.clone(), contestants)
+            (work.clone(), contestants)
         })
         .filter(|(_, contestants)| !contestants.is_empty())
         .collect();
     if selected.is_empty() {
-        let names: Vec<_> = all.iter().map(Workload::measurement).collect();
-        let contenders: Vec<_> = all[0].contestants().into_iter().map(|c| c.id).collect();
+        let names: Vec<_> = all.iter().map(Work::measurement).collect();
+        let contenders: Vec<_> = (all.iter().take(1))
+            .flat_map(Work::contestants)
+            .map(|contestant| contestant.id)
+            .collect();
         bail!(
             "nothing is called so; measurements: {}; contenders: {}",
             names.join(", "),
             contenders.join(", ")
         );
     }
-    if let Some(weights) = args.weights.as_ref().filter(|path| !path.is_file()) {
-        bail!("--weights {}: no such file", weights.display());
-    }
-    if let Some(worker) = args.worker.as_ref().filter(|path| !path.is_file()) {
-        bail!("--worker {}: no such file", worker.display());
+    for (flag, path) in [("--python", &args.python), ("--worker", &args.worker)] {
+        if let Some(path) = path.as_ref().filter(|path| !path.is_file()) {
+            bail!("{flag} {}: no such file", path.display());
+        }
     }
     Ok(selected)
 }
 
-fn plan(selected: &[(Workload, Vec<Contestant>)]) -> String {
+fn plan(selected: &[(impl Work, Vec<Contestant>)]) -> String {
     let mut text = String::new();
-    for (workload, contestants) in selected {
+    for (work, contestants) in selected {
         let names: Vec<_> = contestants.iter().map(|c| c.id.as_str()).collect();
-        text.push_str(&format!(
-            "{}: {}\n",
-            workload.measurement(),
-            names.join(", ")
-        ));
+        text.push_str(&format!("{}: {}\n", work.measurement(), names.join(", ")));
     }
     text
 }
 
-/// Builds chapter 1's program and returns its path.
-fn build_worker(root: &Path) -> anyhow::Result<PathBuf> {
+/// Builds the chapter's program and returns its path.
+fn build_worker(package: &str, root: &Path) -> anyhow::Result<PathBuf> {
     let mut command = cargo::command(root);
-    command.args(["build", "--release", "--package", "cpu-inference"]);
+    command.args(["build", "--release", "--package", package]);
     let status = cargo::status(&mut command)?;
     if !status.success() {
         bail!("`{}` failed ({status})", cargo::words(&command));
@@ -280,7 +363,7 @@ fn build_worker(root: &Path) -> anyhow::Result<PathBuf> {
         .map_or_else(|| root.join("target"), |folder| root.join(folder));
     let program = target
         .join("release")
-        .join(format!("cpu-inference{}", std::env::consts::EXE_SUFFIX));
+        .join(format!("{package}{}", std::env::consts::EXE_SUFFIX));
     if !program.is_file() {
         bail!(
             "no {} after the build; pass --worker FILE",
@@ -294,15 +377,18 @@ fn build_worker(root: &Path) -> anyhow::Result<PathBuf> {
 mod tests {
     use super::*;
 
-    fn args(words: &[&str]) -> CpuArgs {
-        CpuArgs::try_parse_from([&["cpu"], words].concat()).unwrap()
+    fn args(words: &[&str]) -> CommonArgs {
+        CpuArgs::try_parse_from([&["cpu"], words].concat())
+            .unwrap()
+            .common
     }
 
     #[test]
     fn selection_by_name() {
+        let all = inference::all(4);
         let one = select(
             &args(&["--only", "resnet50-224-b8-f32", "--contender", "openvino"]),
-            4,
+            &all,
         )
         .unwrap();
         let names: Vec<_> = one.iter().map(|(w, _)| w.measurement()).collect();
@@ -315,20 +401,26 @@ mod tests {
                 .all(|(_, c)| c.len() == 1 && c[0].id == "openvino")
         );
 
-        let error = select(&args(&["--only", "vgg"]), 4)
-            .unwrap_err()
-            .to_string();
-        assert!(error.contains("peers-resnet18-32-b1-f32"), "{error}");
-        let error = select(&args(&["--weights", "/nowhere/x"]), 4)
-            .unwrap_err()
-            .to_string();
-        assert!(error.contains("no such file"), "{error}");
+        let error = |words| select(&args(words), &all).unwrap_err().to_string();
+        let unknown = error(&["--only", "vgg"]);
+        assert!(unknown.contains("peers-resnet18-32-b1-f32"), "{unknown}");
+        let absent = error(&["--python", "/nowhere/x"]);
+        assert!(
+            absent.contains("--python /nowhere/x: no such file"),
+            "{absent}"
+        );
     }
 
     #[test]
-    fn quick_mode_is_two_workloads_and_is_never_published() {
-        assert_eq!(select(&args(&["--quick"]), 2).unwrap().len(), 2);
+    fn quick_mode_is_little_work_and_is_never_published() {
+        let inference = select(&args(&["--quick"]), &inference::all(2)).unwrap();
+        assert_eq!(inference.len(), 2);
+        for device in [training::Device::Cpu, training::Device::Cuda] {
+            let training = select(&args(&["--quick"]), &training::all(device, 2)).unwrap();
+            assert_eq!(training.len(), 1);
+        }
         assert!(CpuArgs::try_parse_from(["cpu", "--quick", "--publish"]).is_err());
         assert!(CpuArgs::try_parse_from(["cpu", "--rounds", "0"]).is_err());
+        assert!(TrainArgs::try_parse_from(["train", "--device", "tpu"]).is_err());
     }
 }

@@ -17,7 +17,7 @@ use anyhow::{Context, anyhow, bail};
 use crate::{
     disk, installed, libtorch,
     native_pins::{self, Part, PinsError, Wheel},
-    pip,
+    pip, pjrt,
     quantities::{size, time},
     toolchain::{self, Tool},
     wheel,
@@ -28,9 +28,13 @@ const WORK_PREFIX: &str = ".setup-";
 /// Options of `cargo x setup`.
 #[derive(clap::Args, Default)]
 pub struct Args {
-    /// Fetch libtorch for CUDA as well (Linux; 2.5 GB).
+    /// Fetch what NVIDIA GPUs take as well: libtorch for CUDA, XLA's plugin, NVIDIA's
+    /// libraries (Linux; 2.8 GB).
     #[arg(long)]
     cuda: bool,
+    /// Fetch libtpu as well: XLA's plugin for TPUs, and their compiler (Linux x86-64; 205 MB).
+    #[arg(long)]
+    tpu: bool,
     /// Only say what would be fetched.
     #[arg(long)]
     dry_run: bool,
@@ -55,35 +59,64 @@ pub fn run(args: Args, root: &Path) -> anyhow::Result<ExitCode> {
 
 /// Brings what the two commands need; says nothing if all is there.
 ///
+/// * `also`: flags whose parts are brought too, where the pins have any for this platform
+///
 /// # Errors
 /// As [`run`].
-pub fn ensure(root: &Path) -> anyhow::Result<()> {
-    bring(&Args::default(), root).map(drop)
+pub fn ensure(root: &Path, also: &[&str]) -> anyhow::Result<()> {
+    let pins = native_pins::read(root, &native_pins::this_platform());
+    let pinned = |flag: &str| also.contains(&flag) && pins.as_ref().is_ok_and(|p| p.has(flag));
+    let args = Args {
+        cuda: pinned("cuda"),
+        tpu: pinned("tpu"),
+        ..Args::default()
+    };
+    bring(&args, root).map(drop)
 }
 
 /// Returns what there is now, one line a part.
 fn bring(args: &Args, root: &Path) -> anyhow::Result<Vec<String>> {
     let platform = args.platform.clone();
     let platform = platform.unwrap_or_else(native_pins::this_platform);
-    let flags: &[&str] = if args.cuda { &["cuda"] } else { &[] };
+    let flags: Vec<&str> = [("cuda", args.cuda), ("tpu", args.tpu)]
+        .into_iter()
+        .filter_map(|(flag, wanted)| wanted.then_some(flag))
+        .collect();
     let mut lines = Vec::new();
-    let mut parts = native_pins::read(root, &platform, flags);
-    if let Some(folder) = libtorch::of_the_user(root) {
-        check_libtorch_of_the_user(&folder, root)?;
+    let libtorch_of_the_user = libtorch::of_the_user(root);
+    if let Some(folder) = &libtorch_of_the_user {
+        check_libtorch_of_the_user(folder, root)?;
         lines.push(format!(
             "LIBTORCH={} is yours and is used; no libtorch is fetched",
             folder.display()
         ));
-        parts = match parts {
-            Ok(parts) => Ok((parts.into_iter())
-                .filter(|part| part.libtorch.is_none())
-                .collect()),
-            // A machine that nothing is pinned for: that is what LIBTORCH is set for.
-            Err(PinsError::Platform { .. }) => Ok(Vec::new()),
-            error => error,
-        };
     }
-    let parts = parts?;
+    let pins = match native_pins::read(root, &platform) {
+        // A machine that nothing is pinned for: that is what LIBTORCH is set for.
+        Err(PinsError::Platform { .. }) if libtorch_of_the_user.is_some() => return Ok(lines),
+        pins => pins?,
+    };
+    let mut parts = pins.select(&flags)?;
+    parts.retain(|part| {
+        if part.libtorch.is_some() && libtorch_of_the_user.is_some() {
+            return false;
+        }
+        let plugin = part.pjrt.and_then(pjrt::of_the_user);
+        if let Some(plugin) = &plugin {
+            lines.push(format!(
+                "{} by {} is yours and is used; {} is not fetched",
+                plugin.display(),
+                pjrt::VARIABLE,
+                part.title
+            ));
+        }
+        plugin.is_none()
+    });
+    for absent in pins.absent.iter().filter(|absent| absent.flag.is_none()) {
+        if absent.pjrt.and_then(pjrt::of_the_user).is_none() {
+            lines.push(format!("{}: not here: {}", absent.title, absent.reason));
+        }
+    }
 
     let native = root.join(".native");
     let mut missing = missing_parts(&parts, &native);
@@ -145,7 +178,7 @@ fn wheels_of<'p>(parts: &[(&'p Part, installed::Lack)]) -> Vec<&'p Wheel> {
 fn plan(missing: &[(&Part, installed::Lack)], native: &Path) -> Vec<String> {
     let mut lines = Vec::new();
     for (part, lack) in missing {
-        lines.push(format!("{}: .native/{} {lack}", part.title, part.path));
+        lines.push(what_it_takes(part, lack));
     }
     let (cached, to_fetch): (Vec<_>, Vec<_>) = wheels_of(missing)
         .into_iter()
@@ -158,6 +191,12 @@ fn plan(missing: &[(&Part, installed::Lack)], native: &Path) -> Vec<String> {
     }
     lines.push(format!("would fetch {}", total(&to_fetch)));
     lines
+}
+
+/// Why a part is made, and its room on the disk, for the news before fetching.
+fn what_it_takes(part: &Part, lack: &installed::Lack) -> String {
+    let (title, path, bytes) = (&part.title, &part.path, size(part.unpacked_bytes));
+    format!("{title}: .native/{path} {lack}; {bytes} when unpacked")
 }
 
 fn total(wheels: &[&Wheel]) -> String {
@@ -196,7 +235,7 @@ fn bring_locked(
 ) -> anyhow::Result<()> {
     sweep(native)?;
     for (part, lack) in missing {
-        eprintln!("{}: .native/{} {lack}", part.title, part.path);
+        eprintln!("{}", what_it_takes(part, lack));
     }
     let wheels = wheels_of(missing);
     let mut to_fetch = Vec::new();

@@ -24,9 +24,12 @@ pub struct Args {
     /// Leave these packages out.
     #[arg(long, value_name = "NAME", conflicts_with = "package")]
     exclude: Vec<String>,
-    /// A skip for want of this (a word of its reason) is a failure.
-    #[arg(long, value_name = "WORD")]
+    /// A skip for want of this (one or more words of its reason) is a failure.
+    #[arg(long, value_name = "WORDS")]
     fail_on_skip: Vec<String>,
+    /// Do not fetch libtpu; where it is not there already, its tests are skipped.
+    #[arg(long)]
+    no_tpu: bool,
     /// Goes to the test programs, e.g. a filter.
     #[arg(last = true)]
     arguments: Vec<String>,
@@ -38,7 +41,9 @@ pub struct Args {
 /// If set-up fails or cargo cannot be run.
 pub fn run(args: Args, root: &Path) -> anyhow::Result<ExitCode> {
     let mut phases = Phases::default();
-    phases.time("setup", || setup::ensure(root))?;
+    // The TPU compiler needs no TPU; a GPU's libraries are of no use without one.
+    let also: &[&str] = if args.no_tpu { &[] } else { &["tpu"] };
+    phases.time("setup", || setup::ensure(root, also))?;
 
     let mut build = test_command(&args, root);
     build.arg("--no-run");
@@ -133,11 +138,10 @@ fn complaints(tally: &Tally, fail_on_skip: &[String]) -> Vec<String> {
                  say #[ignore = \"needs: WHAT IS MISSING; COMMAND THAT BRINGS IT\"]"
             )),
             Some(reason) => {
-                let words: Vec<_> = reason.needs.split(|c: char| !c.is_alphanumeric()).collect();
-                let forbidden = |word: &&String| words.contains(&word.as_str());
-                if let Some(word) = fail_on_skip.iter().find(forbidden) {
+                let forbidden = |wanted: &&String| has_words(&reason.needs, wanted);
+                if let Some(words) = fail_on_skip.iter().find(forbidden) {
                     complaints.push(format!(
-                        "{name} was skipped for want of {}, and --fail-on-skip {word} forbids that",
+                        "{name} was skipped for want of {}, and --fail-on-skip {words:?} forbids that",
                         reason.needs
                     ));
                 }
@@ -152,6 +156,17 @@ fn complaints(tally: &Tally, fail_on_skip: &[String]) -> Vec<String> {
         ));
     }
     complaints
+}
+
+/// Whether `text` has all the words of `wanted`, one after the other.
+fn has_words(text: &str, wanted: &str) -> bool {
+    let words = |text: &str| -> Vec<String> {
+        let words = text.split(|c: char| !c.is_alphanumeric());
+        let words = words.filter(|word| !word.is_empty());
+        words.map(str::to_owned).collect()
+    };
+    let (text, wanted) = (words(text), words(wanted));
+    !wanted.is_empty() && text.windows(wanted.len()).any(|window| window == wanted)
 }
 
 fn report(tally: &Tally, complaints: &[String], phases: &Phases) {
@@ -211,6 +226,22 @@ mod tests {
         assert!(complaints(&tally, &["pi".to_owned(), "GPU".to_owned()]).is_empty());
         let forbidden = ["GPU".to_owned(), "pip".to_owned()];
         assert_eq!(complaints(&tally, &forbidden).len(), 1);
+    }
+
+    #[test]
+    fn several_words_are_one_thing() {
+        let needs = "the PJRT CPU plugin";
+        assert!(has_words(needs, "PJRT CPU plugin"));
+        assert!(has_words(needs, "PJRT"));
+        for other in [
+            "PJRT CUDA plugin",
+            "PJRT plugin",
+            "CPU plugin of yours",
+            "",
+            ",",
+        ] {
+            assert!(!has_words(needs, other), "{other:?}");
+        }
     }
 
     #[test]

@@ -6,12 +6,14 @@ mod contents;
 mod files;
 mod manifests;
 mod notices;
+mod optional_feature;
 mod rules;
 mod rust_source;
 
 use std::{fmt, path::Path, process::ExitCode};
 
 use crate::{cargo, phases::Phases, setup};
+use optional_feature::Outcome;
 
 /// Options of `cargo x tidy`.
 #[derive(clap::Args)]
@@ -74,12 +76,23 @@ pub fn run(args: Args, root: &Path) -> anyhow::Result<ExitCode> {
     }
     if !args.no_cargo {
         // tch's build script, which clippy runs as well, needs libtorch.
-        phases.time("setup", || setup::ensure(root))?;
+        phases.time("setup", || setup::ensure(root, &[]))?;
         for (name, arguments) in CARGO_CHECKS {
             let mut command = cargo::command(root);
             command.args(*arguments);
             if !phases.time(name, || cargo::status(&mut command))?.success() {
                 failed.push(format!("`{}`", cargo::words(&command)));
+            }
+        }
+        match phases.time("xla-rs", || optional_feature::check(root))? {
+            Outcome::Absent | Outcome::Fine => {}
+            Outcome::Skipped(reason) => {
+                println!("the feature xla-rs of tpu-training was not checked: {reason}");
+            }
+            Outcome::Failed(said) => {
+                eprintln!("{said}");
+                let command = optional_feature::command(root);
+                failed.push(format!("`DOCS_RS=1 {}`", cargo::words(&command)));
             }
         }
     }

@@ -13,6 +13,8 @@ pub enum Tool {
     Pip,
     /// git, for the commit in result files.
     Git,
+    /// libclang, with which bindgen reads headers: for the optional feature `xla-rs` only.
+    Libclang,
 }
 
 /// The first line that `program arguments...` prints, if it runs and succeeds.
@@ -40,6 +42,8 @@ pub fn found(tool: Tool) -> Option<String> {
         Tool::Python => first_line("python3", &["--version"]),
         Tool::Pip => first_line("python3", &["-m", "pip", "--version"]),
         Tool::Git => first_line("git", &["--version"]),
+        // A library only; the compiler that comes from the same packages tells its version.
+        Tool::Libclang => first_line("clang", &["--version"]),
     }
 }
 
@@ -69,6 +73,7 @@ fn install_command_for(tool: Tool, os_release: &str, os: &str, root: bool) -> St
             Tool::Python => "python3 python3-pip",
             Tool::Pip => "python3-pip",
             Tool::Git => "git",
+            Tool::Libclang => "libclang-dev",
         };
         format!("apt-get install -y {package}")
     } else if is("fedora") || is("rhel") {
@@ -77,6 +82,7 @@ fn install_command_for(tool: Tool, os_release: &str, os: &str, root: bool) -> St
             Tool::Python => "python3 python3-pip",
             Tool::Pip => "python3-pip",
             Tool::Git => "git",
+            Tool::Libclang => "clang-devel",
         };
         format!("dnf install -y {package}")
     } else if is("arch") {
@@ -85,6 +91,7 @@ fn install_command_for(tool: Tool, os_release: &str, os: &str, root: bool) -> St
             Tool::Python => "python python-pip",
             Tool::Pip => "python-pip",
             Tool::Git => "git",
+            Tool::Libclang => "clang",
         };
         format!("pacman -S --noconfirm {package}")
     } else if is("suse") || is("opensuse") {
@@ -93,6 +100,7 @@ fn install_command_for(tool: Tool, os_release: &str, os: &str, root: bool) -> St
             Tool::Python => "python3 python3-pip",
             Tool::Pip => "python3-pip",
             Tool::Git => "git",
+            Tool::Libclang => "clang-devel",
         };
         format!("zypper install -y {package}")
     } else {
@@ -101,6 +109,7 @@ fn install_command_for(tool: Tool, os_release: &str, os: &str, root: bool) -> St
             Tool::Python => "install Python 3 with pip with your system's packages".to_owned(),
             Tool::Pip => "python3 -m ensurepip --user".to_owned(),
             Tool::Git => "install git with your system's packages".to_owned(),
+            Tool::Libclang => "install libclang with your system's packages".to_owned(),
         };
     };
     if root {

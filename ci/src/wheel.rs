@@ -168,6 +168,9 @@ pub fn unpack(
         let mut out = BufWriter::with_capacity(1 << 20, out);
         let bytes = io::copy(&mut entry, &mut out).map_err(io_error(wheel, &target))?;
         out.flush().map_err(io_error(wheel, &target))?;
+        if entry.unix_mode().is_some_and(|mode| mode & 0o111 != 0) {
+            make_executable(&target).map_err(io_error(wheel, &target))?;
+        }
         files.insert(to, bytes);
     }
     match unused.first() {
@@ -176,6 +179,20 @@ pub fn unpack(
             wheel: wheel.to_string(),
             path: (*path).to_owned(),
         }),
+    }
+}
+
+/// A wheel's programs (ptxas) are run, and a zip reader does not set modes.
+fn make_executable(path: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = path;
+        Ok(())
     }
 }
 
@@ -246,6 +263,27 @@ mod tests {
         );
         let expected = [("include/x/y.h".to_owned(), 6), ("lib/a.so".to_owned(), 1)];
         assert_eq!(files.unwrap(), BTreeMap::from(expected));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn programs_stay_programs() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tiny.whl");
+        let mut zip = zip::ZipWriter::new(File::create(&path).unwrap());
+        for (name, mode) in [("ptxas", 0o755), ("notes", 0o644)] {
+            let options = SimpleFileOptions::default().unix_permissions(mode);
+            zip.start_file(name, options).unwrap();
+        }
+        zip.finish().unwrap();
+        let wheel = pin(&[("ptxas", "ptxas"), ("notes", "notes")]);
+        unpack(&wheel, &path, folder.path(), &mut Default::default()).unwrap();
+        let mode = |name: &str| {
+            let metadata = folder.path().join(name).metadata().unwrap();
+            metadata.permissions().mode() & 0o111
+        };
+        assert_eq!((mode("ptxas"), mode("notes")), (0o111, 0));
     }
 
     #[test]

@@ -35,6 +35,49 @@ fn doctor_reports_as_json() {
 }
 
 #[test]
+fn doctor_shows_the_plugins() {
+    let project = Project::new();
+    project.pin_plugins();
+    project.pin_for_this_platform();
+    let mine = project.libtorch("2.11.0");
+    let doctor = || {
+        let mut doctor = project.x(&["doctor"]);
+        doctor.env("LIBTORCH", &mine);
+        doctor
+    };
+    doctor()
+        .assert()
+        .stdout(contains("missing  PJRT CPU plugin"))
+        .stdout(contains(
+            ".native/pjrt/cpu not there yet; the two commands fetch it",
+        ))
+        .stdout(contains("missing  PJRT TPU plugin"))
+        .stdout(contains("-> cargo x setup --tpu"));
+    let mut setup = project.x(&["setup", "--tpu"]);
+    setup.env("LIBTORCH", &mine).assert().success();
+    doctor()
+        .assert()
+        .stdout(contains(
+            "tiny CPU plugin, as pinned, in .native/pjrt/cpu/cpu.so",
+        ))
+        .stdout(contains(
+            "tiny TPU plugin, as pinned, in .native/pjrt/tpu/tpu.so",
+        ));
+    // Another file than the one that set-up has put there.
+    project.write(".native/pjrt/cpu/cpu.so", "other");
+    doctor()
+        .assert()
+        .stdout(contains("missing  PJRT CPU plugin"))
+        .stdout(contains("cpu.so is missing or damaged"));
+    let plugin = project.path("mine/xla_cpu_pjrt.so");
+    project.write("mine/xla_cpu_pjrt.so", "");
+    doctor()
+        .env("PJRT_PLUGIN_LIBRARY_PATH", &plugin)
+        .assert()
+        .stdout(contains("xla_cpu_pjrt.so, by PJRT_PLUGIN_LIBRARY_PATH"));
+}
+
+#[test]
 fn doctor_names_what_is_missing_and_the_command() {
     let project = Project::new();
     fs::create_dir(project.path("empty")).unwrap();
@@ -70,6 +113,22 @@ fn with_tests(source: &str) -> (Project, Command) {
         .env("LIBTORCH", mine)
         .env("CARGO_TARGET_DIR", project.path("target"));
     (project, command)
+}
+
+#[test]
+fn the_tests_fetch_libtpu_unless_told_otherwise() {
+    let (project, mut test) = with_tests("#[test] fn passes() {}\n");
+    project.pin_plugins();
+    project.pin_for_this_platform();
+    let names = || fs::read_dir(project.path(".native/pjrt")).unwrap().count();
+    test.arg("--no-tpu").assert().success();
+    assert_eq!(names(), 1);
+    let mut test = project.x(&["test"]);
+    test.env("LIBTORCH", project.path("mine"))
+        .env("CARGO_TARGET_DIR", project.path("target"))
+        .assert()
+        .success();
+    assert_eq!(names(), 2);
 }
 
 #[test]
@@ -136,13 +195,14 @@ fn a_build_that_fails_says_so() {
 /// A workspace whose chapter 1 and book-builder only note how they were called.
 fn with_chapters(chapter_exit: u8) -> (Project, Command) {
     let project = Project::new();
-    let members = "members = [\"chapter\", \"builder\"]";
+    let members = "members = [\"chapter\", \"training\", \"builder\"]";
     project.write(
         "Cargo.toml",
         &format!("[workspace]\nresolver = \"3\"\n{members}\n"),
     );
     for (folder, name, exit) in [
         ("chapter", "cpu-inference", chapter_exit),
+        ("training", "tpu-training", 0),
         ("builder", "book-builder", 0),
     ] {
         project.write(
@@ -160,9 +220,12 @@ fn with_chapters(chapter_exit: u8) -> (Project, Command) {
         );
     }
     let mine = project.libtorch("2.11.0");
+    // A plugin of the user's stands for the one that this platform may lack.
+    project.write("xla_cpu_pjrt.so", "");
     let mut command = project.x(&["learn"]);
     command
         .env("LIBTORCH", mine)
+        .env("PJRT_PLUGIN_LIBRARY_PATH", project.path("xla_cpu_pjrt.so"))
         .env("CARGO_TARGET_DIR", project.path("target"));
     (project, command)
 }
@@ -181,7 +244,24 @@ fn learn_runs_the_chapters_and_names_the_page() {
         called("chapter.called"),
         "learn --quick --out results-local/01-cpu"
     );
+    assert_eq!(
+        called("training.called"),
+        "learn --quick --out results-local/03-tpu-training"
+    );
     assert!(called("builder.called").starts_with("--root "));
+}
+
+#[test]
+fn learn_leaves_out_a_chapter_whose_plugin_is_not_to_be_had() {
+    let (project, mut learn) = with_chapters(0);
+    learn
+        .env_remove("PJRT_PLUGIN_LIBRARY_PATH")
+        .assert()
+        .success()
+        .stderr(contains("chapter 03-tpu-training is left out: "))
+        .stderr(contains("PJRT_PLUGIN_LIBRARY_PATH"));
+    assert!(project.path("chapter.called").exists());
+    assert!(!project.path("training.called").exists());
 }
 
 #[test]

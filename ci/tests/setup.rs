@@ -295,6 +295,83 @@ fn a_libtorch_of_the_user_helps_where_nothing_is_pinned() {
 }
 
 #[test]
+fn the_cpu_plugin_always_comes_and_another_by_its_flag() {
+    let project = Project::new();
+    project.pin_plugins();
+    let plugin = |name: &str| project.path(&format!(".native/pjrt/{name}/{name}.so"));
+    project
+        .setup()
+        .assert()
+        .success()
+        .stderr(contains(
+            "tiny CPU plugin: .native/pjrt/cpu not there yet; 6 bytes when unpacked",
+        ))
+        .stderr(contains("fetching 3 wheels"))
+        .stdout(contains("tiny CPU plugin: ready in .native/pjrt/cpu"));
+    assert_eq!(fs::read_to_string(plugin("cpu")).unwrap(), "plugin");
+    assert!(!plugin("tpu").exists());
+    let mut with_tpu = project.setup();
+    with_tpu
+        .arg("--tpu")
+        .assert()
+        .success()
+        .stdout(contains("tiny TPU plugin: ready in .native/pjrt/tpu"));
+    assert_eq!(fs::read_to_string(plugin("tpu")).unwrap(), "plugin");
+    assert_eq!(project.downloads(), 4);
+}
+
+#[test]
+fn a_plugin_of_the_user_wins() {
+    let project = Project::new();
+    project.pin_plugins();
+    project.write("mine/xla_cpu_pjrt.so", "");
+    project
+        .setup()
+        .arg("--tpu")
+        .env("PJRT_PLUGIN_LIBRARY_PATH", project.path("mine"))
+        .assert()
+        .success()
+        .stdout(contains(
+            "by PJRT_PLUGIN_LIBRARY_PATH is yours and is used; tiny CPU plugin is not fetched",
+        ))
+        .stdout(contains("tiny TPU plugin: ready"));
+    assert!(!project.path(".native/pjrt/cpu").exists());
+}
+
+#[test]
+fn what_is_not_to_be_had_is_told_with_its_reason() {
+    let project = Project::new();
+    let pins = fs::read_to_string(project.path("ci/native.toml")).unwrap();
+    let absent = |flag: &str, pjrt: &str| {
+        format!(
+            "[[absent]]\ntitle = \"a plugin\"\nplatform = \"test\"\n{flag}\
+             pjrt = \"{pjrt}\"\nreason = \"nobody has made one for {pjrt}\"\n"
+        )
+    };
+    let both = absent("", "cpu") + &absent("flag = \"tpu\"\n", "tpu");
+    project.write("ci/native.toml", &format!("{pins}{both}"));
+    project
+        .setup()
+        .assert()
+        .success()
+        .stdout(contains("a plugin: not here: nobody has made one for cpu"));
+    project
+        .setup()
+        .arg("--tpu")
+        .assert()
+        .code(1)
+        .stderr(contains(
+            "nothing for --tpu on test: a plugin: nobody has made one for tpu",
+        ));
+    project
+        .setup()
+        .arg("--cuda")
+        .assert()
+        .code(1)
+        .stderr(contains("ci/native.toml has nothing for --cuda on test"));
+}
+
+#[test]
 fn a_wheel_that_would_write_elsewhere_is_refused() {
     let project = Project::new();
     let path = project.index().join("tiny-1.0-py3-none-any.whl");

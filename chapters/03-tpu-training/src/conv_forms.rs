@@ -38,26 +38,25 @@ impl ConvForms {
 }
 
 // ANCHOR: choice
-/// The fastest forms on XLA's CPU backend, by `tpu-training conv-forms`.
+/// The fastest forms on XLA's CPU backend, by `tpu-training conv-forms`: forward, then the
+/// gradients by input and by filter.
 fn on_cpu(conv: &Conv, side: usize) -> Forms {
-    match (conv.kernel, conv.stride, side) {
-        // Few input channels: a product over them alone is too thin.
-        (3.., 1, _) if conv.input < 8 => Forms {
-            forward: ConvForm::PaddedProducts,
-            input_gradient: ConvForm::Products,
-            filter_gradient: ConvForm::Convolution,
-        },
-        (3.., 1, 5..=8) => Forms {
-            forward: ConvForm::Columns,
-            input_gradient: ConvForm::Columns,
-            filter_gradient: ConvForm::Mixed,
-        },
-        (_, _, 0..=8) | (1, _, _) => Forms::all(ConvForm::Products),
-        _ => Forms {
-            forward: ConvForm::Convolution,
-            input_gradient: ConvForm::Convolution,
-            filter_gradient: ConvForm::Products,
-        },
+    use ConvForm::{Columns, Convolution, Mixed, PaddedProducts, Products};
+    let [forward, input_gradient, filter_gradient] = match (conv.kernel, conv.stride, side) {
+        (1, ..) | (_, _, ..=4) => [Products; 3],
+        // Three channels of colour, or one of grey: too thin for a product of their own.
+        _ if conv.input < 8 && side > 8 => [Mixed, Products, Convolution],
+        _ if conv.input < 8 => [PaddedProducts, Products, Convolution],
+        (_, 2, ..=8 | 17..) => [Products; 3],
+        (_, 2, _) => [Convolution, Products, Products],
+        (_, _, ..=8) if conv.input < 32 => [Columns, Columns, Mixed],
+        (_, _, ..=8) => [Convolution, Convolution, Mixed],
+        _ => [Convolution; 3],
+    };
+    Forms {
+        forward,
+        input_gradient,
+        filter_gradient,
     }
 }
 // ANCHOR_END: choice

@@ -236,6 +236,10 @@ impl Probe for Plugins<'_> {
     }
 
     fn tpu(&self) -> Result<(), String> {
+        // libtpu would wait for minutes for a TPU that is not there.
+        if !tpu_in_dev() {
+            return Err("this machine has no TPU (neither /dev/accel* nor /dev/vfio/*)".to_owned());
+        }
         match self.look(Platform::Tpu, &self.tpu)? {
             0 => Err("the TPU plugin sees no TPU".to_owned()),
             _ => Ok(()),
@@ -245,4 +249,18 @@ impl Probe for Plugins<'_> {
     fn cuda_devices(&self) -> Result<usize, String> {
         self.look(Platform::Cuda, &self.cuda)
     }
+}
+
+/// Whether the system shows a TPU: `/dev/accel0` up to TPU v4, `/dev/vfio/0` after it, as
+/// Cloud TPU's documentation has it for containers.
+fn tpu_in_dev() -> bool {
+    let has = |folder: &str, prefix: &str| {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        let mut names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        names.any(|name| {
+            let number = name.strip_prefix(prefix);
+            number.is_some_and(|n| !n.is_empty() && n.bytes().all(|byte| byte.is_ascii_digit()))
+        })
+    };
+    has("/dev", "accel") || has("/dev/vfio", "")
 }

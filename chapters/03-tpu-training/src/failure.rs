@@ -44,7 +44,8 @@ fn code(error: &anyhow::Error) -> u8 {
             || cause.is::<ScheduleError>()
             || cause.is::<UnsupportedArch>()
             || cause.is::<DataError>()
-            || matches!(cause.downcast_ref(), Some(StoreError::Address { .. }))
+            || cause.is::<datasets::checkpoint::CheckpointError>()
+            || cause.downcast_ref().is_some_and(refused_place)
             || cause.downcast_ref().is_some_and(refused_checkpoint)
             || cause.downcast_ref().is_some_and(refused_training)
             || matches!(
@@ -86,5 +87,10 @@ fn refused_checkpoint(error: &CheckpointError) -> bool {
             | CheckpointError::OtherRun { .. }
             | CheckpointError::Config { .. }
             | CheckpointError::Tensors(_)
-    )
+    ) || matches!(error, CheckpointError::Store(error) if refused_place(error))
+}
+
+/// Whether the place is none, or is another run's.
+fn refused_place(error: &StoreError) -> bool {
+    matches!(error, StoreError::Address { .. } | StoreError::InUse { .. })
 }

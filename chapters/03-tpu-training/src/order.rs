@@ -80,13 +80,15 @@ mod tests {
 
     #[test]
     fn the_order_is_the_one_that_checkpoints_rely_on() {
-        // Another order would make a resumed training differ from an uninterrupted one.
-        assert_eq!(epoch_order(0, 0, 10), [0; 10]);
-        assert_eq!(epoch_order(0, 1, 10), [0; 10]);
-        assert_eq!(epoch_order(u64::MAX, 7, 10), [0; 10]);
+        // Another order would make a resumed training differ from an uninterrupted one. These
+        // were also computed in Python, from the definitions of ChaCha and of PCG, by which
+        // `seed_from_u64` makes a key.
+        assert_eq!(epoch_order(0, 0, 10), [7, 8, 9, 0, 1, 5, 4, 6, 3, 2]);
+        assert_eq!(epoch_order(0, 1, 10), [2, 3, 0, 9, 4, 8, 5, 7, 6, 1]);
+        assert_eq!(epoch_order(u64::MAX, 7, 10), [6, 8, 7, 9, 4, 1, 2, 3, 0, 5]);
         let digits = epoch_order(42, 3, 1259);
-        assert_eq!(digits[..6], [0; 6]);
-        assert_eq!(digits[1256..], [0; 3]);
+        assert_eq!(digits[..6], [1227, 986, 554, 1107, 114, 882]);
+        assert_eq!(digits[1256..], [605, 592, 1122]);
     }
 
     #[test]

@@ -166,7 +166,8 @@ impl RunFolder {
     fn prune(&mut self, newest: u64) -> Result<(), CheckpointError> {
         let mut kept = 0;
         for step in checkpoint::steps(self.store.as_ref())?.into_iter().rev() {
-            let whole = step == newest || (!self.damaged.contains(&step) && self.is_committed(step)?);
+            let whole =
+                step == newest || (!self.damaged.contains(&step) && self.is_committed(step)?);
             if whole && kept < self.keep {
                 kept += 1;
                 continue;

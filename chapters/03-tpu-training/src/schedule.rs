@@ -156,7 +156,9 @@ mod tests {
 
     fn rates(shape: Shape, peak: f64, warmup: u64, total: u64) -> Vec<f64> {
         let schedule = Schedule::new(shape, peak, warmup, total).unwrap();
-        (0..total).map(|step| schedule.learning_rate(step)).collect()
+        (0..total)
+            .map(|step| schedule.learning_rate(step))
+            .collect()
     }
 
     #[track_caller]
@@ -170,7 +172,10 @@ mod tests {
     #[test]
     fn constant_with_and_without_warm_up() {
         assert_near(&rates(Shape::Constant, 0.4, 0, 3), &[0.4; 3]);
-        assert_near(&rates(Shape::Constant, 0.4, 3, 5), &[0.1, 0.2, 0.3, 0.4, 0.4]);
+        assert_near(
+            &rates(Shape::Constant, 0.4, 3, 5),
+            &[0.1, 0.2, 0.3, 0.4, 0.4],
+        );
     }
 
     #[test]
@@ -211,8 +216,14 @@ mod tests {
         // The last two become 0 and infinite where the step computes, in f32.
         for peak in [0.0, -0.0, -0.1, f64::NAN, f64::INFINITY, 1e-50, 1e39] {
             let error = Schedule::new(Shape::Cosine, peak, 0, 10).unwrap_err();
-            assert!(matches!(error, ScheduleError::Peak { .. }), "{peak}: {error}");
-            assert!(error.to_string().ends_with(&format!("got {peak}")), "{error}");
+            assert!(
+                matches!(error, ScheduleError::Peak { .. }),
+                "{peak}: {error}"
+            );
+            assert!(
+                error.to_string().ends_with(&format!("got {peak}")),
+                "{error}"
+            );
         }
     }
 

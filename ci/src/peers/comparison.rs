@@ -57,16 +57,16 @@ fn fastest<'a>(rows: impl Iterator<Item = &'a Row>) -> Option<&'a Row> {
 }
 
 /// The result as text: rate of each contender, its ratio to the best peer, and the
-/// ratio of our best rung to it, each with its 95% interval.
+/// ratio of our best to it, each with its 95% interval.
 pub fn table(file: &ResultFile) -> String {
     let best_peer = fastest(file.rows.iter().filter(|row| !is_ours(row)));
-    let best_rung = fastest(file.rows.iter().filter(|row| is_ours(row)));
+    let best_of_ours = fastest(file.rows.iter().filter(|row| is_ours(row)));
     let mut lines = vec![[
         "contender".to_owned(),
         "images/s".to_owned(),
         "spread".to_owned(),
         "over best peer".to_owned(),
-        "best rung over it".to_owned(),
+        "best of ours over it".to_owned(),
     ]];
     let mut reasons = Vec::new();
     let interval = |ratio: Option<Interval>| match ratio {
@@ -95,9 +95,9 @@ pub fn table(file: &ResultFile) -> String {
             format!("{:.1}%", 100.0 * summary.relative_iqr()),
             interval(best_peer.and_then(|peer| rate_ratio(row, peer))),
             interval(
-                best_rung
+                best_of_ours
                     .filter(|_| !is_ours(row))
-                    .and_then(|rung| rate_ratio(rung, row)),
+                    .and_then(|ours| rate_ratio(ours, row)),
             ),
         ]);
     }
@@ -126,9 +126,9 @@ pub fn table(file: &ResultFile) -> String {
     }
     let names = |row: Option<&Row>| row.map_or("none", |row| row.id.as_str()).to_owned();
     text.push_str(&format!(
-        "best peer: {}; best rung: {}; ratios of rates, median of the rounds with 95% interval\n",
+        "best peer: {}; best of ours: {}; ratios of rates, median of the rounds with 95% interval\n",
         names(best_peer),
-        names(best_rung)
+        names(best_of_ours)
     ));
     for note in file
         .notes
@@ -180,7 +180,7 @@ mod tests {
         ];
         let table = table(&file);
         assert!(
-            table.contains("best peer: peer-b; best rung: rung-b"),
+            table.contains("best peer: peer-b; best of ours: rung-b"),
             "{table}"
         );
         assert!(table.contains("peer-c failed: died at load"), "{table}");
@@ -198,6 +198,6 @@ mod tests {
     fn a_table_without_any_figure() {
         let mut file = ResultFile::new("01-cpu", "peers-test", Environment::collect());
         file.rows = vec![Row::skipped("peer", "peer", "no bf16")];
-        assert!(table(&file).contains("best peer: none; best rung: none"));
+        assert!(table(&file).contains("best peer: none; best of ours: none"));
     }
 }

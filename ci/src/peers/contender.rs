@@ -29,10 +29,15 @@ const FAREWELL: Duration = Duration::from_secs(3);
 
 /// Variables that change how an engine runs: a row must not depend on the shell it
 /// was started from. Those that a contender is meant to have are set afterwards.
-const REMOVED_VARIABLES: [&str; 22] = [
+const REMOVED_VARIABLES: [&str; 31] = [
     "GLIBC_TUNABLES",
     "GOMP_CPU_AFFINITY",
     "GOMP_SPINCOUNT",
+    "JAX_COMPILATION_CACHE_DIR",
+    "JAX_DEFAULT_MATMUL_PRECISION",
+    "JAX_DISABLE_JIT",
+    "JAX_ENABLE_X64",
+    "JAX_PLATFORMS",
     "KMP_AFFINITY",
     "KMP_BLOCKTIME",
     "LD_PRELOAD",
@@ -42,6 +47,7 @@ const REMOVED_VARIABLES: [&str; 22] = [
     "MALLOC_TOP_PAD_",
     "MALLOC_TRIM_THRESHOLD_",
     "MKL_NUM_THREADS",
+    "NPROC",
     "OMP_DYNAMIC",
     "OMP_NUM_THREADS",
     "OMP_PLACES",
@@ -52,6 +58,9 @@ const REMOVED_VARIABLES: [&str; 22] = [
     "ONEDNN_MAX_CPU_ISA",
     "PYTHONHOME",
     "PYTHONPATH",
+    "TF_XLA_FLAGS",
+    "TORCH_COMPILE_DISABLE",
+    "XLA_FLAGS",
 ];
 
 /// How to start a contender.
@@ -63,6 +72,8 @@ pub struct Launch {
     pub arguments: Vec<OsString>,
     /// Variables that it gets besides the inherited ones.
     pub variables: Vec<(String, OsString)>,
+    /// The folder it runs in.
+    pub folder: PathBuf,
 }
 
 /// Why a contender gave no answer.
@@ -141,6 +152,7 @@ impl Contender {
         let mut command = Command::new(&launch.program);
         command
             .args(&launch.arguments)
+            .current_dir(&launch.folder)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
@@ -385,6 +397,7 @@ pub mod tests {
             program: "/bin/sh".into(),
             arguments: vec!["-c".into(), script.into()],
             variables: Vec::new(),
+            folder: ".".into(),
         }
     }
 

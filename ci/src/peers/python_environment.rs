@@ -19,7 +19,7 @@ use crate::cargo;
 /// Python versions that have a requirements file, the preferred one first.
 const PYTHONS: [&str; 1] = ["3.11"];
 /// What is fetched and what it takes on disk, for the news before fetching.
-const SIZE: &str = "2.7 GB to fetch, 5.3 GB on disk";
+const SIZE: &str = "2.9 GB to fetch, 5.7 GB on disk";
 /// Written last.
 const MARK: &str = "peers-requirements.txt";
 /// Packages of the environment itself: a virtual environment brings them.
@@ -146,7 +146,7 @@ fn run_to_its_end(command: &mut Command) -> anyhow::Result<()> {
     let status = cargo::status(command)?;
     if !status.success() {
         bail!(
-            "`{}` failed ({status}); run `cargo x peers cpu` again once that is mended",
+            "`{}` failed ({status}); run `cargo x peers` again once that is mended",
             cargo::words(command)
         );
     }

@@ -1,46 +1,25 @@
-//! Interleaved measurement of one workload: load, compare logits, measure in turn.
+//! Interleaved measurement of one workload: everybody is loaded, then measured in turn.
 
-use std::{
-    ffi::OsString,
-    path::PathBuf,
-    process::{Command, Stdio},
-    time::{Duration, Instant},
-};
+use std::time::Duration;
 
 use accel::{
     progress::Progress,
-    results::{ResultFile, Row, Status},
+    results::{ResultFile, Status},
     timing::{Samples, Summary},
 };
 use serde_json::{Map, Value, json};
 
 use super::{
     comparison,
-    contender::{Contender, ContenderError, Launch},
-    workloads::{Contestant, MALLOC_TUNABLES, Workload},
+    entrant::{Entrant, Setup, enter, prepare, reference},
+    work::{Contestant, Work},
 };
-use crate::quantities;
 
 /// Pause between two contenders. An engine's threads spin for a few milliseconds
 /// after its last parallel region (libgomp: 300,000 iterations unless OMP_WAIT_POLICY
 /// says otherwise) and would take the cores from the next one.
 /// Source: <https://gcc.gnu.org/onlinedocs/libgomp/GOMP_005fSPINCOUNT.html>
 const PAUSE: Duration = Duration::from_millis(50);
-
-/// Memory that must be free before another contender is loaded, in bytes: a ResNet-50
-/// at batch 32 takes about 1.5 GB, and swapping would be measured in place of it.
-const FREE_MEMORY: u64 = 3 << 30;
-
-/// Largest difference of a logit from PyTorch eager in f32, relative to the largest
-/// |logit|. Another order of summation makes 1e-6; Winograd convolution 1e-5. bf16
-/// has 8 bits of mantissa: a rounding is 4e-3, and those of 50 layers add up to 1e-2
-/// (measured with seeded weights). A wrong stride, stem or fold makes 1e-1 and more.
-fn tolerance(dtype: &str) -> f64 {
-    match dtype {
-        "f32" => 1e-4,
-        _ => 5e-2,
-    }
-}
 
 /// How often and how long.
 #[derive(Clone, Debug)]
@@ -65,6 +44,15 @@ impl Pace {
         }
     }
 
+    /// For publishing trainings, whose samples are of several steps.
+    pub fn training() -> Self {
+        Self {
+            samples: (1, 40),
+            warmup: 1,
+            ..Self::full()
+        }
+    }
+
     /// For a look.
     pub fn quick() -> Self {
         Self {
@@ -82,45 +70,13 @@ impl Pace {
     }
 }
 
-/// What all workloads share.
-pub struct Setup {
-    /// Python of the peers' environment.
-    pub python: PathBuf,
-    /// `cpu_inference.py`.
-    pub script: PathBuf,
-    /// The cpu-inference program; `None` if no rung of ours takes part.
-    pub worker: Option<PathBuf>,
-    /// Weights given by the user.
-    pub weights: Option<PathBuf>,
-    /// Folder for seeded weights, inputs and compiled kernels.
-    pub cache: PathBuf,
-    /// How often and how long.
-    pub pace: Pace,
-    /// Longest wait for one answer.
-    pub time_limit: Duration,
-}
-
-/// The files that all contenders of one workload read.
-struct Shared {
-    weights: String,
-    input: String,
-}
-
-/// A contestant with what became of it.
-struct Entrant<'a> {
-    contestant: &'a Contestant,
-    /// `None` once it has failed or was skipped.
-    contender: Option<Contender>,
-    row: Row,
-    seconds: Vec<f64>,
-}
-
 /// Measures one workload and adds its rows and notes to `file`.
 ///
 /// Nothing that happens to a contender is an error here: it becomes a row.
 pub fn measure(
     setup: &Setup,
-    workload: &Workload,
+    pace: &Pace,
+    work: &dyn Work,
     contestants: &[Contestant],
     file: &mut ResultFile,
     progress: &Progress,
@@ -128,43 +84,29 @@ pub fn measure(
     let load_before = comparison::load_average();
     let mut entrants: Vec<_> = contestants
         .iter()
-        .map(|contestant| Entrant {
-            contestant,
-            contender: None,
-            row: Row {
-                workload: workload.describe(contestant),
-                ..Row::ok(&contestant.id, &contestant.label)
-            },
-            seconds: Vec::new(),
-        })
+        .map(|contestant| Entrant::new(contestant, work))
         .collect();
-    match prepare(setup, workload) {
+    setup.forget_compiled();
+    match prepare(setup, work) {
         Ok(shared) => {
-            let reference = reference_logits(setup, workload, &shared);
+            let reference = reference(setup, work, &shared);
             if let Err(error) = &reference {
-                progress.warn(&format!("logits are not compared: {error}"));
+                progress.warn(&format!("agreement is not checked: {error}"));
                 file.notes
-                    .push(format!("logits were not compared: {error}"));
+                    .push(format!("agreement was not checked: {error}"));
             }
             for entrant in &mut entrants {
                 progress.println(&format!("  loading {}", entrant.contestant.id));
-                let started = enter(
-                    setup,
-                    workload,
-                    &shared,
-                    entrant,
-                    file,
-                    reference.as_deref().ok(),
-                );
-                if let Err(error) = started {
+                let reference = reference.as_deref().ok();
+                if let Err(error) = enter(setup, work, &shared, entrant, file, reference) {
                     entrant.leave(&error);
                 }
             }
-            run_rounds(setup, workload, &mut entrants, file, progress);
+            run_rounds(setup, pace, work, &mut entrants, file, progress);
         }
         Err(error) => {
             for entrant in &mut entrants {
-                entrant.fail(format!("the shared weights could not be made: {error}"));
+                entrant.fail(format!("the shared files could not be made: {error}"));
             }
         }
     }
@@ -174,7 +116,7 @@ pub fn measure(
         drop(entrant.contender);
         if row.status == Status::Ok {
             row = row.with_samples(Samples {
-                items_per_sample: workload.batch,
+                items_per_sample: work.items_per_sample(),
                 warmup_seconds: Vec::new(),
                 seconds: entrant.seconds,
             });
@@ -189,259 +131,20 @@ pub fn measure(
         "load average over 1 minute: {} before, {} after (contenders use {} of {} cores)",
         text(load_before),
         text(after),
-        workload.threads,
+        work.threads(),
         file.environment.cores,
     ));
-}
-
-impl Entrant<'_> {
-    fn fail(&mut self, reason: String) {
-        self.contender = None;
-        self.row.status = Status::Failed;
-        self.row.reason = Some(reason);
-    }
-
-    /// Out of the race, for this reason.
-    fn leave(&mut self, error: &ContenderError) {
-        self.fail(error.to_string());
-        if matches!(
-            error,
-            ContenderError::Refused {
-                unsupported: true,
-                ..
-            }
-        ) {
-            self.row.status = Status::Skipped;
-        }
-    }
-}
-
-/// Makes the weights and the input that all contenders share.
-fn prepare(setup: &Setup, workload: &Workload) -> Result<Shared, String> {
-    let folder = setup.cache.join("workload");
-    // Made anew for each workload: it takes a second, and a ResNet-50 for each batch
-    // size would fill the disk.
-    let mut command = Command::new(&setup.python);
-    command
-        .arg(&setup.script)
-        .args(["prepare", "--arch", workload.arch, "--stem", workload.stem])
-        .args(["--image", &workload.image.to_string()])
-        .args(["--batch", &workload.batch.to_string(), "--out"])
-        .arg(&folder)
-        .env_remove("PYTHONPATH")
-        .env_remove("PYTHONHOME")
-        .stdin(Stdio::null());
-    if let Some(weights) = &setup.weights {
-        command.arg("--weights").arg(weights);
-    }
-    let output = command
-        .output()
-        .map_err(|error| format!("cannot run {}: {error}", setup.python.display()))?;
-    if !output.status.success() {
-        let words = String::from_utf8_lossy(&output.stderr);
-        let last = words
-            .lines()
-            .rfind(|line| !line.trim().is_empty())
-            .unwrap_or("no message");
-        return Err(format!("{} ({})", last.trim(), output.status));
-    }
-    let weights = setup
-        .weights
-        .clone()
-        .unwrap_or_else(|| folder.join("weights.safetensors"));
-    let text = |path: PathBuf| {
-        let path =
-            std::path::absolute(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-        path.into_os_string()
-            .into_string()
-            .map_err(|path| format!("{}: the path is not UTF-8", path.display()))
-    };
-    Ok(Shared {
-        weights: text(weights)?,
-        input: text(folder.join("input.safetensors"))?,
-    })
-}
-
-/// How to start this contender.
-fn launch(
-    setup: &Setup,
-    workload: &Workload,
-    contestant: &Contestant,
-) -> Result<Launch, ContenderError> {
-    let mut variables: Vec<(String, OsString)> = vec![(
-        "OMP_NUM_THREADS".to_owned(),
-        workload.threads.to_string().into(),
-    )];
-    if contestant.tuned_malloc {
-        variables.push(("GLIBC_TUNABLES".to_owned(), MALLOC_TUNABLES.into()));
-    }
-    if contestant.ours {
-        let Some(worker) = &setup.worker else {
-            return Err(ContenderError::Refused {
-                message: "cpu-inference was not built".to_owned(),
-                unsupported: false,
-            });
-        };
-        return Ok(Launch {
-            program: worker.clone(),
-            arguments: std::iter::once("worker")
-                .chain(contestant.system_malloc.then_some("--system-malloc"))
-                .map(OsString::from)
-                .collect(),
-            variables,
-        });
-    }
-    variables.push((
-        "TORCHINDUCTOR_CACHE_DIR".to_owned(),
-        setup.cache.join("inductor").into(),
-    ));
-    Ok(Launch {
-        program: setup.python.clone(),
-        arguments: vec![setup.script.clone().into(), "worker".into()],
-        variables,
-    })
-}
-
-/// Logits of PyTorch eager in f32, by a process that ends before anything is timed.
-fn reference_logits(
-    setup: &Setup,
-    workload: &Workload,
-    shared: &Shared,
-) -> Result<Vec<f64>, ContenderError> {
-    let contestant = Contestant {
-        id: "reference".to_owned(),
-        label: "reference".to_owned(),
-        engine: "pytorch-eager",
-        ours: false,
-        tuned_malloc: false,
-        system_malloc: false,
-    };
-    let mut contender = Contender::start(&launch(setup, workload, &contestant)?)?;
-    let message = workload.load_message("pytorch-eager", "f32", &shared.weights);
-    contender.ask("load", &message, setup.time_limit)?;
-    logits(setup, workload, shared, &mut contender)
-}
-
-/// The contender's logits of the shared input, row by row.
-fn logits(
-    setup: &Setup,
-    workload: &Workload,
-    shared: &Shared,
-    contender: &mut Contender,
-) -> Result<Vec<f64>, ContenderError> {
-    const EXPECTED: &str = "{\"logits\": [[numbers]]}, a row an image";
-    let answer = contender.ask(
-        "logits",
-        &json!({"logits": {"input": shared.input}}),
-        setup.time_limit,
-    )?;
-    let rows = answer.get("logits").and_then(Value::as_array);
-    let values: Option<Vec<Vec<f64>>> = rows.and_then(|rows| {
-        rows.iter()
-            .map(|row| row.as_array()?.iter().map(Value::as_f64).collect())
-            .collect()
-    });
-    match values {
-        Some(values)
-            if values.len() == workload.batch
-                && values
-                    .iter()
-                    .all(|row| row.len() == values[0].len() && !row.is_empty()) =>
-        {
-            Ok(values.concat())
-        }
-        _ => Err(contender.garbage("logits", EXPECTED, &answer.to_string())),
-    }
-}
-
-/// Largest difference relative to the largest |reference|; infinite for another length.
-fn relative_difference(logits: &[f64], reference: &[f64]) -> f64 {
-    if logits.len() != reference.len() {
-        return f64::INFINITY;
-    }
-    let largest = reference.iter().fold(0.0, |m: f64, v| m.max(v.abs()));
-    let difference = logits
-        .iter()
-        .zip(reference)
-        .fold(0.0, |m: f64, (a, b)| m.max((a - b).abs()));
-    difference / largest.max(f64::MIN_POSITIVE)
-}
-
-/// Starts and loads one entrant and compares its logits.
-fn enter(
-    setup: &Setup,
-    workload: &Workload,
-    shared: &Shared,
-    entrant: &mut Entrant<'_>,
-    file: &mut ResultFile,
-    reference: Option<&[f64]>,
-) -> Result<(), ContenderError> {
-    if let Some(free) = available_memory().filter(|free| *free < FREE_MEMORY) {
-        entrant.fail(format!(
-            "not loaded: {} of memory is free beside the other contenders, {} is wanted; \
-             measure fewer at once with --contender",
-            quantities::size(free),
-            quantities::size(FREE_MEMORY),
-        ));
-        return Ok(());
-    }
-    let mut contender = Contender::start(&launch(setup, workload, entrant.contestant)?)?;
-    let message = workload.load_message(entrant.contestant.engine, workload.dtype, &shared.weights);
-    let start = Instant::now();
-    let answer = contender.ask("load", &message, setup.time_limit)?;
-    let load_seconds = start.elapsed().as_secs_f64();
-    let Some(loaded) = answer.get("loaded").and_then(Value::as_object) else {
-        return Err(contender.garbage("load", "{\"loaded\": {...}}", &answer.to_string()));
-    };
-    entrant
-        .row
-        .metrics
-        .insert("load_seconds".to_owned(), load_seconds);
-    for (library, version) in texts(loaded.get("versions")) {
-        file.environment.libraries.insert(library, version);
-    }
-    for (name, value) in texts(loaded.get("settings")) {
-        entrant.row.workload.entry(name).or_insert(value.into());
-    }
-    if let Some(reference) = reference {
-        let difference =
-            relative_difference(&logits(setup, workload, shared, &mut contender)?, reference);
-        let tolerance = tolerance(workload.dtype);
-        if difference.is_finite() {
-            let name = "logit_max_relative_difference".to_owned();
-            entrant.row.metrics.insert(name, difference);
-        }
-        if difference > tolerance {
-            entrant.fail(format!(
-                "its logits differ from PyTorch eager in f32 by {difference:.1e} of the largest \
-                 |logit|; {tolerance:.0e} is allowed in {}",
-                workload.dtype
-            ));
-            return Ok(());
-        }
-    }
-    entrant.contender = Some(contender);
-    Ok(())
-}
-
-/// The entries of a JSON object that are text.
-fn texts(object: Option<&Value>) -> Vec<(String, String)> {
-    let entries = object.and_then(Value::as_object).into_iter().flatten();
-    entries
-        .filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())))
-        .filter(|(name, value)| !name.trim().is_empty() && !value.trim().is_empty())
-        .collect()
 }
 
 /// Measures those who are still in, in turn.
 fn run_rounds(
     setup: &Setup,
-    workload: &Workload,
+    pace: &Pace,
+    work: &dyn Work,
     entrants: &mut [Entrant<'_>],
     file: &mut ResultFile,
     progress: &Progress,
 ) {
-    let pace = &setup.pace;
     // The same number of samples for all, so that sample i of one row and of another
     // are of the same round; the median contender decides how many.
     let mut firsts = Vec::new();
@@ -480,11 +183,11 @@ fn run_rounds(
     file.notes.push(format!(
         "contenders measured in turn: {} rounds of {samples} samples after {} warm-up runs each; \
          samples i*{samples} to (i+1)*{samples}-1 of every row are of round i; order rotated and \
-         reversed from round to round; {} ms of pause before each turn; one sample is one batch of {}",
+         reversed from round to round; {} ms of pause before each turn; one sample is {}",
         pace.rounds,
         pace.warmup,
         PAUSE.as_millis(),
-        workload.batch,
+        work.sample_in_words(),
     ));
 }
 
@@ -535,16 +238,6 @@ fn turn(
     }
 }
 
-/// Memory that can be had without swapping, in bytes; `None` where Linux does not say.
-fn available_memory() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let kibibytes: u64 = line.split_whitespace().next()?.parse().ok()?;
-    kibibytes.checked_mul(1024)
-}
-
 /// The number of rounds that a row's workload tells.
 pub fn rounds_of(workload: &Map<String, Value>) -> Option<usize> {
     let rounds = workload.get("rounds")?.as_u64()?;
@@ -553,6 +246,10 @@ pub fn rounds_of(workload: &Map<String, Value>) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{
+        inference::Workload,
+        training::{self, Training},
+    };
     use super::*;
     use accel::environment::Environment;
 
@@ -568,8 +265,41 @@ mod tests {
         )
     }
 
-    /// Runs the measurement with shell scripts in place of engines.
+    /// A contender in the shell that trains: notes each load in `$0.loads`.
+    fn trains(losses: &str, seconds: &str) -> String {
+        format!(
+            r#"loaded() {{ echo x >> "$0.loads"; echo '{{"loaded": {{"compile_seconds": 7.5}}}}'; }}
+            loaded
+            while read line; do case "$line" in
+                *'"load"'*'"learning_rate":0.05'*) loaded;;
+                *'"losses":{{"steps":2}}'*)
+                    echo '{{"losses": {losses}, "norms": {{"learned": 60, "running": 40}}}}';;
+                *'"samples":1'*) echo '{{"seconds": [{seconds}], "loss": 1}}';;
+                *) echo '{{"seconds": [{seconds}, {seconds}], "loss": 1}}';;
+            esac; done"#
+        )
+    }
+
+    /// Runs the measurement of a small inference with shell scripts in place of engines.
     fn race(scripts: &[(&str, String)]) -> ResultFile {
+        let workload = Workload {
+            arch: "resnet18",
+            stem: "imagenet",
+            image: 32,
+            batch: 1,
+            dtype: "f32",
+            threads: 1,
+            threads_in_name: false,
+        };
+        race_of(&workload, &good("0.5"), scripts).0
+    }
+
+    /// Runs the measurement of `work`; the files of its folder are gone after the second value.
+    fn race_of(
+        work: &dyn Work,
+        reference: &str,
+        scripts: &[(&str, String)],
+    ) -> (ResultFile, tempfile::TempDir) {
         let folder = tempfile::tempdir().unwrap();
         // Stands in for Python and for cpu-inference: `prepare` writes nothing,
         // and `worker` reads the load message and becomes the script that it names.
@@ -578,7 +308,7 @@ mod tests {
         let all = scripts
             .iter()
             .map(|(engine, script)| (*engine, script.clone()));
-        for (engine, script) in all.chain([("pytorch-eager", good("0.5"))]) {
+        for (engine, script) in all.chain([("pytorch-eager", reference.to_owned())]) {
             let path = folder.path().join(format!("{engine}.sh"));
             std::fs::write(&path, script).unwrap();
             let path = path.display();
@@ -594,42 +324,73 @@ mod tests {
             python: "/bin/sh".into(),
             script: engine,
             worker: None,
+            root: folder.path().to_path_buf(),
             weights: None,
             cache: folder.path().to_path_buf(),
-            pace: Pace {
-                rounds: 4,
-                turn_seconds: 1.0,
-                samples: (2, 2),
-                warmup: 0,
-            },
+            times_compilers: false,
             time_limit: Duration::from_secs(2),
         };
-        let workload = Workload {
-            arch: "resnet18",
-            stem: "imagenet",
-            image: 32,
-            batch: 1,
-            dtype: "f32",
-            threads: 1,
-            threads_in_name: false,
+        let pace = Pace {
+            rounds: 4,
+            turn_seconds: 1.0,
+            samples: (2, 2),
+            warmup: 0,
         };
         let contestants: Vec<_> = scripts
             .iter()
-            .map(|(engine, _)| Contestant {
-                id: (*engine).to_owned(),
-                label: (*engine).to_owned(),
+            .map(|(engine, _)| {
                 // The engine's name lives as long as a row's: leaked in a test.
-                engine: Box::leak((*engine).to_owned().into_boxed_str()),
-                ours: false,
-                tuned_malloc: false,
-                system_malloc: false,
+                let engine: &'static str = Box::leak((*engine).to_owned().into_boxed_str());
+                Contestant::new(engine, engine, false)
             })
             .collect();
         let mut file = ResultFile::new("01-cpu", "peers-test", Environment::collect());
         let progress = Progress::new(None, "workloads", true);
-        measure(&setup, &workload, &contestants, &mut file, &progress);
+        measure(&setup, &pace, work, &contestants, &mut file, &progress);
         file.validate().unwrap();
-        file
+        (file, folder)
+    }
+
+    #[test]
+    fn trainings_are_checked_with_one_load_and_timed_with_another() {
+        let training = Training {
+            steps: 2,
+            ..training::all(training::Device::Cpu, 1)[0].clone()
+        };
+        let (file, folder) = race_of(
+            &training,
+            &trains("[2.5, 2.25]", "0.5"),
+            &[
+                ("a", trains("[2.50001, 2.25]", "0.25")),
+                ("diverges", trains("[2.5, 2.26]", "0.125")),
+                ("short", trains("[2.5]", "0.125")),
+            ],
+        );
+        let row = file.row("a").unwrap();
+        assert_eq!(row.status, Status::Ok, "{:?}", row.reason);
+        let samples = row.samples.as_ref().unwrap();
+        assert_eq!(samples.seconds, vec![0.25; 8]);
+        assert_eq!(samples.items_per_sample, 128);
+        assert_eq!(row.metrics["compile_seconds"], 7.5);
+        let difference = row.metrics["loss_max_relative_difference"];
+        assert!((difference - 4e-6).abs() < 1e-9, "{difference}");
+        assert_eq!(row.metrics["weight_norm_relative_difference"], 0.0);
+        assert_eq!(row.workload["optimizer"], "sgd");
+        let loads = |name: &str| {
+            let path = folder.path().join(format!("{name}.sh.loads"));
+            std::fs::read_to_string(path).unwrap().lines().count()
+        };
+        assert_eq!(loads("a"), 2);
+        for (id, reason) in [
+            ("diverges", "loss max relative difference after 2 steps"),
+            ("short", "expected {\"losses\": [a number a step]"),
+        ] {
+            let row = file.row(id).unwrap();
+            assert_eq!(row.status, Status::Failed, "{id}");
+            let got = row.reason.as_deref().unwrap();
+            assert!(got.contains(reason), "{id}: {got}");
+            assert_eq!(loads(id), 1);
+        }
     }
 
     #[test]
@@ -716,13 +477,5 @@ mod tests {
         assert_eq!(order(0), [0, 1, 2, 3]);
         assert_eq!(order(1), [3, 2, 1, 0]);
         assert_eq!(order(2), [1, 2, 3, 0]);
-    }
-
-    #[test]
-    fn differences_are_relative_to_the_largest_logit() {
-        assert_eq!(relative_difference(&[1.0, -4.0], &[1.0, -4.0]), 0.0);
-        assert_eq!(relative_difference(&[2.0, -4.0], &[1.0, -4.0]), 0.25);
-        assert_eq!(relative_difference(&[1.0], &[1.0, 2.0]), f64::INFINITY);
-        assert!(relative_difference(&[1.0], &[0.0]) > 1.0);
     }
 }

@@ -60,9 +60,7 @@ fn check_bytes(file: &str, bytes: &[u8], problems: &mut Vec<Problem>) {
     };
     for (number, line) in (1..).zip(text.lines()) {
         for folder in USER_FOLDERS {
-            let allowed = (rules::USER_FOLDERS_ALLOWED.iter()).any(|(place, _)| {
-                file == *place || (place.ends_with('/') && file.starts_with(place))
-            });
+            let allowed = rules::lists(rules::USER_FOLDERS_ALLOWED, file);
             if !allowed && names_folder(line, folder) {
                 let message = format!("{folder}... is a path of one machine: make it relative");
                 problems.push(Problem::on_line(file, number, message));

@@ -6,14 +6,30 @@ pub const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("datasets", &["accel"]),
     ("cpu-inference", &["accel", "datasets"]),
     ("book-builder", &["accel"]),
+    ("pjrt-runtime", &[]),
+    ("training-graph", &[]),
+    (
+        "tpu-training",
+        &["accel", "datasets", "pjrt-runtime", "training-graph"],
+    ),
     ("x", &["accel"]),
 ];
 
-/// Files that may hold `unsafe`, each with the reason.
-pub const UNSAFE_ALLOWED: &[(&str, &str)] = &[(
-    "chapters/01-cpu/src/allocator.rs",
-    "calls mallopt of the C library",
-)];
+/// Files or folders (with a trailing `/`) that may hold `unsafe`, each with the reason.
+pub const UNSAFE_ALLOWED: &[(&str, &str)] = &[
+    (
+        "chapters/01-cpu/src/allocator.rs",
+        "calls mallopt of the C library",
+    ),
+    (
+        "chapters/03-tpu-training/crates/pjrt/src/ffi.rs",
+        "declares the PJRT C API's function types",
+    ),
+    (
+        "chapters/03-tpu-training/crates/pjrt/src/sys/",
+        "loads plugins and calls the PJRT C API; what is outside is safe",
+    ),
+];
 
 /// Files or folders (with a trailing `/`) that may name a user's folder, each with the reason.
 pub const USER_FOLDERS_ALLOWED: &[(&str, &str)] = &[
@@ -30,6 +46,12 @@ pub const USER_FOLDERS_ALLOWED: &[(&str, &str)] = &[
         "result files with such paths must be refused",
     ),
 ];
+
+/// Whether a table of files and folders (with a trailing `/`) has `file`.
+pub fn lists(table: &[(&str, &str)], file: &str) -> bool {
+    (table.iter())
+        .any(|(place, _)| file == *place || (place.ends_with('/') && file.starts_with(place)))
+}
 
 /// The largest file that is committed, in bytes.
 pub const LARGEST_FILE_BYTES: u64 = 4_000_000;

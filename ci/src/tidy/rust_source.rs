@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Problem, contents::has_word};
+use super::{Problem, contents::has_word, rules};
 
 /// Macros that stand for code that is not written.
 const PLACEHOLDERS: [&str; 2] = ["todo", "unimplemented"];
@@ -12,7 +12,7 @@ const TABLE: &str = "ci/src/tidy/rules.rs";
 
 /// Checks every `.rs` file.
 ///
-/// * `unsafe_allowed`: files that may hold `unsafe`, each with the reason
+/// * `unsafe_allowed`: files or folders that may hold `unsafe`, each with the reason
 pub fn check(
     root: &Path,
     files: &[String],
@@ -21,10 +21,11 @@ pub fn check(
 ) {
     // Exceptions go stale only in the project that the table belongs to.
     if files.iter().any(|path| path == TABLE) {
-        for (file, _) in unsafe_allowed {
-            if !files.iter().any(|path| path == file) {
+        for place in unsafe_allowed {
+            if !files.iter().any(|path| rules::lists(&[*place], path)) {
+                let (place, _) = place;
                 let message =
-                    format!("{file} may hold `unsafe`, but is not there: delete its line");
+                    format!("{place} may hold `unsafe`, but is not there: delete its line");
                 problems.push(Problem::in_file(TABLE, message));
             }
         }
@@ -34,7 +35,7 @@ pub fn check(
         let Ok(text) = std::fs::read_to_string(root.join(file)) else {
             continue;
         };
-        let allowed = unsafe_allowed.iter().any(|(path, _)| path == file);
+        let allowed = rules::lists(unsafe_allowed, file);
         for (number, line) in (1..).zip(code(&text).lines()) {
             if !allowed && has_word(line, "unsafe") {
                 let message = format!("`unsafe` here: files that may are listed in {TABLE}");
@@ -173,6 +174,8 @@ mod tests {
         assert_eq!(problems.len(), 1);
         assert!(problems[0].starts_with("src/a.rs:2: "), "{problems:?}");
         assert!(found(source, &[("src/a.rs", "calls C")]).is_empty());
+        assert!(found(source, &[("src/", "calls C")]).is_empty());
+        assert_eq!(found(source, &[("sr/", "calls C")]).len(), 2);
         assert!(found("#![deny(unsafe_code)]\n", &[]).is_empty());
     }
 

@@ -85,6 +85,44 @@ keep = {{ "small/libb.so" = "lib/libb.so" }}
         project
     }
 
+    /// Pins two PJRT plugins as well: one that is always fetched, and one for `--tpu`.
+    pub fn pin_plugins(&self) {
+        let mut pins = fs::read_to_string(self.path("ci/native.toml")).expect("the pins");
+        for (name, flag) in [("cpu", ""), ("tpu", "flag = \"tpu\"\n")] {
+            let (sha256, bytes) = self.wheel(name, &[("p/plugin.so", "plugin"), ("p/notes", "")]);
+            pins.push_str(&format!(
+                r#"
+[[part]]
+title = "tiny {} plugin"
+path = "pjrt/{name}"
+platform = "test"
+{flag}pjrt = "{name}"
+unpacked_bytes = 6
+[[part.wheel]]
+name = "{name}"
+version = "1.0"
+platforms = ["any"]
+sha256 = "{sha256}"
+bytes = {bytes}
+keep = {{ "p/plugin.so" = "{name}.so" }}
+"#,
+                name.to_uppercase(),
+            ));
+        }
+        self.write("ci/native.toml", &pins);
+    }
+
+    /// Makes the pins those of the machine that runs the tests.
+    pub fn pin_for_this_platform(&self) {
+        let arch = match (std::env::consts::OS, std::env::consts::ARCH) {
+            ("macos", "aarch64") => "arm64",
+            (_, arch) => arch,
+        };
+        let here = format!("\"{}-{arch}\"", std::env::consts::OS);
+        let pins = fs::read_to_string(self.path("ci/native.toml")).expect("the pins");
+        self.write("ci/native.toml", &pins.replace("\"test\"", &here));
+    }
+
     pub fn root(&self) -> &Path {
         self.folder.path()
     }
@@ -152,6 +190,7 @@ keep = {{ "small/libb.so" = "lib/libb.so" }}
             .env("PATH", path)
             .env("INDEX", self.index())
             .env_remove("LIBTORCH")
+            .env_remove("PJRT_PLUGIN_LIBRARY_PATH")
             .env_remove("PIP_DOES");
         command
     }

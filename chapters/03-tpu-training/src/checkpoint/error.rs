@@ -10,7 +10,9 @@ use crate::store::StoreError;
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
     /// There is nothing to go on from.
-    #[error("{place}: expected a checkpoint to go on from, got a folder without one; begin without --resume")]
+    #[error(
+        "{place}: expected a checkpoint to go on from, got a folder without one; begin without --resume"
+    )]
     NoCheckpoint {
         /// The run's folder.
         place: String,
@@ -27,7 +29,9 @@ pub enum CheckpointError {
         skipped: Vec<Skipped>,
     },
     /// A new run would mix its checkpoints with an older one's.
-    #[error("{place}: expected a folder without checkpoints, got {newest}; go on from it with --resume, or choose another folder")]
+    #[error(
+        "{place}: expected a folder without checkpoints, got {newest}; go on from it with --resume, or choose another folder"
+    )]
     Occupied {
         /// The run's folder.
         place: String,
@@ -35,7 +39,9 @@ pub enum CheckpointError {
         newest: String,
     },
     /// A checkpoint that this run did not write has appeared.
-    #[error("{place}: {folder} is not this run's: another run saves there; stop one of them, and give each a folder of its own")]
+    #[error(
+        "{place}: {folder} is not this run's: another run saves there; stop one of them, and give each a folder of its own"
+    )]
     OtherWriter {
         /// The run's folder.
         place: String,
@@ -51,7 +57,9 @@ pub enum CheckpointError {
         damage: Damage,
     },
     /// A later release of the program wrote it.
-    #[error("{file}: expected format version {expected} or older, got {got}; use the program that wrote it, or a newer one")]
+    #[error(
+        "{file}: expected format version {expected} or older, got {got}; use the program that wrote it, or a newer one"
+    )]
     Newer {
         /// The path or URL of `state.json`.
         file: String,
@@ -61,7 +69,10 @@ pub enum CheckpointError {
         got: u64,
     },
     /// The checkpoint belongs to a run with other settings.
-    #[error("{checkpoint}: not a checkpoint of this run, {}", different(differences))]
+    #[error(
+        "{checkpoint}: not a checkpoint of this run, {}",
+        different(differences)
+    )]
     OtherRun {
         /// The checkpoint's folder.
         checkpoint: String,
@@ -75,7 +86,9 @@ pub enum CheckpointError {
         got: &'static str,
     },
     /// A number that a training cannot go on from.
-    #[error("step {step}: {what} is not finite (NaN or infinity); nothing was saved, the last good checkpoint is as it was; lower the learning rate")]
+    #[error(
+        "step {step}: {what} is not finite (NaN or infinity); nothing was saved, the last good checkpoint is as it was; lower the learning rate"
+    )]
     NotFinite {
         /// The step that should have been saved.
         step: u64,

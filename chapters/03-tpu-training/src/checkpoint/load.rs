@@ -101,25 +101,41 @@ pub fn load_latest(place: &Place) -> Result<Loaded, CheckpointError> {
 /// [`CheckpointError::NoCheckpoint`]; [`CheckpointError::AllDamaged`]; [`CheckpointError::Newer`]
 /// if the newest was written by a later release; [`CheckpointError::Store`].
 pub fn latest(store: &dyn Store) -> Result<Loaded, CheckpointError> {
+    let mut steps = self::steps(store)?;
+    loop {
+        let result = newest_whole(store, &steps);
+        if matches!(result, Err(CheckpointError::AllDamaged { .. })) {
+            // A run that saves at this moment may have removed what was listed.
+            let now = self::steps(store)?;
+            if now.last() > steps.last() {
+                steps = now;
+                continue;
+            }
+        }
+        for skipped in result.iter().flat_map(|loaded| &loaded.skipped) {
+            tracing::warn!("{skipped}; going back to an older checkpoint");
+        }
+        return result;
+    }
+}
+
+/// The newest of some steps, in rising order, that is whole.
+fn newest_whole(store: &dyn Store, steps: &[u64]) -> Result<Loaded, CheckpointError> {
     let mut skipped = Vec::new();
-    for step in steps(store)?.into_iter().rev() {
-        let checkpoint = store.address(&folder_name(step));
-        match load(store, step) {
+    for step in steps.iter().rev() {
+        match load(store, *step) {
             Ok(state) => {
                 return Ok(Loaded {
                     state,
-                    checkpoint,
+                    checkpoint: store.address(&folder_name(*step)),
                     skipped,
                 });
             }
-            Err(CheckpointError::Damaged { checkpoint, damage }) => {
-                tracing::warn!("{checkpoint}: damaged, looking for an older one: {damage}");
-                skipped.push(Skipped {
-                    step,
-                    checkpoint,
-                    damage,
-                });
-            }
+            Err(CheckpointError::Damaged { checkpoint, damage }) => skipped.push(Skipped {
+                step: *step,
+                checkpoint,
+                damage,
+            }),
             Err(error) => return Err(error),
         }
     }
@@ -174,7 +190,9 @@ fn load(store: &dyn Store, step: u64) -> Result<TrainingState, CheckpointError> 
     }
     let tensors = |file: &'static str| {
         let content = read(file)?;
-        manifest.files[file].check(file, &content).map_err(damaged)?;
+        manifest.files[file]
+            .check(file, &content)
+            .map_err(damaged)?;
         tensors::read(file, content).map_err(damaged)
     };
     let (model, description) = tensors(MODEL_FILE)?;

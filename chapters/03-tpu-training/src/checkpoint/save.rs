@@ -10,7 +10,7 @@ use super::error::CheckpointError;
 use super::manifest::{Manifest, Seal};
 use super::state::TrainingState;
 use super::{FILES, MODEL_FILE, OPTIMIZER_FILE, STATE_FILE, folder_name, tensors};
-use crate::store::{Store, StoreError, write_synced};
+use crate::store::{Action, Store, StoreError, write_synced};
 
 /// Refuses numbers that a training cannot go on from.
 ///
@@ -24,7 +24,11 @@ pub(crate) fn check_finite(state: &TrainingState) -> Result<(), CheckpointError>
             .filter(|tensor| !tensor.data.iter().all(|value| value.is_finite()))
             .map(move |tensor| format!("{which} tensor {:?}", tensor.name))
     });
-    let losses = state.progress.epoch_losses.iter().map(|loss| f64::from(*loss));
+    let losses = state
+        .progress
+        .epoch_losses
+        .iter()
+        .map(|loss| f64::from(*loss));
     let in_losses = losses
         .filter(|loss| !loss.is_finite())
         .map(|_| String::from("the loss"));
@@ -35,7 +39,9 @@ pub(crate) fn check_finite(state: &TrainingState) -> Result<(), CheckpointError>
             ("learning rate", record.learning_rate),
             ("duration", record.seconds),
         ];
-        let (name, _) = numbers.into_iter().find(|(_, number)| !number.is_finite())?;
+        let (name, _) = numbers
+            .into_iter()
+            .find(|(_, number)| !number.is_finite())?;
         Some(format!("the {name} of epoch {}", record.epoch))
     });
     match in_losses.chain(in_history).chain(in_tensors).next() {
@@ -81,10 +87,10 @@ pub(crate) fn save(
         config: state.config.clone(),
         history: state.history.clone(),
     };
-    let text = manifest.to_text().map_err(|source| StoreError::Io {
-        action: crate::store::Action::Write,
+    let text = manifest.to_text().map_err(|cause| StoreError::Io {
+        action: Action::Write,
         path: at(STATE_FILE),
-        source: source.into(),
+        cause: cause.into(),
     })?;
     let bytes = manifest.files.values().map(|seal| seal.bytes).sum::<u64>() + text.len() as u64;
 
@@ -122,10 +128,10 @@ pub(crate) fn publish_model(
 
 fn seal(path: &Path) -> Result<Seal, StoreError> {
     // What is sealed is what the disk gives back.
-    let content = fs::read(path).map_err(|source| StoreError::Io {
-        action: crate::store::Action::Read,
+    let content = fs::read(path).map_err(|cause| StoreError::Io {
+        action: Action::Read,
         path: path.to_owned(),
-        source,
+        cause,
     })?;
     Ok(Seal::of(&content))
 }

@@ -56,14 +56,16 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<u8> {
         true => DataSet::made_up(128, 8, 1, 10),
         false => data_set(args.model.data, args.model.data_dir.clone(), args.quiet)?,
     };
-    let mut config = config(&args.model, &args.learning, &data)?;
+    let mut learning = args.learning.clone();
     if args.quick {
-        config.epochs = 3;
+        learning.epochs = Some(3);
     }
     if args.dry_run {
-        config.epochs = 2;
+        learning.epochs = Some(2);
     }
+    let config = config(&args.model, &learning, &data)?;
     config.check(data.train.len())?;
+    crate::network::check(&config.network)?;
     if args.lower == Lower::XlaRs {
         return crate::xla_rs::run(args, &config, &data);
     }

@@ -25,8 +25,9 @@ impl Environment {
     pub fn of_this_process(scheme: Scheme) -> Self {
         Self::new(
             scheme,
-            std::env::vars_os()
-                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
+            std::env::vars_os().filter_map(|(name, value)| {
+                Some((name.into_string().ok()?, value.into_string().ok()?))
+            }),
         )
     }
 

@@ -13,9 +13,7 @@ use super::place::Scheme;
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The text names no place.
-    #[error(
-        "{text:?}: {problem}; expected a path, gs://BUCKET/PREFIX or s3://BUCKET/PREFIX"
-    )]
+    #[error("{text:?}: {problem}; expected a path, gs://BUCKET/PREFIX or s3://BUCKET/PREFIX")]
     Address {
         /// The text, or the part of it that cannot hold a secret.
         text: String,
@@ -39,14 +37,14 @@ pub enum StoreError {
         got: &'static str,
     },
     /// The file system refuses.
-    #[error("{}: cannot {action}: {source}{}", path.display(), io_hint(source))]
+    #[error("{}: cannot {action}: {cause}{}", path.display(), io_hint(cause))]
     Io {
         /// What was tried.
         action: Action,
         /// On what.
         path: PathBuf,
-        /// What the system said.
-        source: io::Error,
+        /// What the system said. Not a `source`: it is in the text, and would be told twice.
+        cause: io::Error,
     },
     /// Another run has the folder.
     #[error(
@@ -183,8 +181,8 @@ impl RemoteKind {
 impl StoreError {
     /// Wraps an error of the file system.
     pub(super) fn io(action: Action, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        move |source| {
-            if source.kind() == io::ErrorKind::NotFound && action == Action::Read {
+        move |cause| {
+            if cause.kind() == io::ErrorKind::NotFound && action == Action::Read {
                 return Self::NotFound {
                     address: path.display().to_string(),
                 };
@@ -192,18 +190,18 @@ impl StoreError {
             Self::Io {
                 action,
                 path: path.to_owned(),
-                source,
+                cause,
             }
         }
     }
 }
 
 /// What to do about an error of the file system, where there is something to do.
-fn io_hint(source: &io::Error) -> &'static str {
-    match source.kind() {
-        io::ErrorKind::StorageFull
-        | io::ErrorKind::QuotaExceeded
-        | io::ErrorKind::FileTooLarge => "; make room on that disk, or choose another folder",
+fn io_hint(cause: &io::Error) -> &'static str {
+    match cause.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+            "; make room on that disk, or choose another folder"
+        }
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
             "; choose a folder that you may write to"
         }

@@ -63,7 +63,7 @@ impl Store for LocalFolder {
                 got: "a file",
             });
         }
-        fs::create_dir_all(&self.root).map_err(StoreError::io(Action::Make, &self.root))
+        make(&self.root).map_err(StoreError::io(Action::Make, &self.root))
     }
 
     fn lock(&self) -> Result<Lock, StoreError> {
@@ -118,7 +118,11 @@ impl Store for LocalFolder {
             return Err(StoreError::Kind {
                 path,
                 expected: "a file",
-                got: if found.is_dir() { "a folder" } else { "something else" },
+                got: if found.is_dir() {
+                    "a folder"
+                } else {
+                    "something else"
+                },
             });
         }
         fs::read(&path).map_err(failed)
@@ -193,6 +197,25 @@ pub(crate) fn write_synced(path: &Path, content: &[u8]) -> Result<(), StoreError
         file.sync_all()
     };
     write().map_err(StoreError::io(Action::Write, path))
+}
+
+/// Makes a folder and those above it that are missing, and waits for the disk.
+fn make(folder: &Path) -> io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let parent = match folder.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    make(parent)?;
+    match fs::create_dir(folder) {
+        // Another run may make it at the same time.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
+        Err(error) => Err(error),
+        // The folder's name is an entry of its parent's.
+        Ok(()) => sync(parent),
+    }
 }
 
 /// Waits until a file or folder has reached the disk.

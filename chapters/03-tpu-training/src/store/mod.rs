@@ -11,10 +11,12 @@
 //! | `local.rs` | a folder on disk: temporary names, fsync, rename, a lock |
 //! | `objects.rs` | a prefix in an object store: the last object of a folder commits it |
 //! | `credentials.rs` | which environment variables reach the object store, and what is secret |
+//! | `answers.rs` | what an object store answers, as one of our errors |
 //! | `error.rs` | what can go wrong, without secrets, with what to do |
 //!
 //! Not here: what the files mean; that is [`crate::checkpoint`]'s.
 
+mod answers;
 mod credentials;
 mod error;
 mod local;

@@ -13,8 +13,9 @@ use object_store::{ObjectStore, ObjectStoreExt, PutPayload, RetryConfig, WriteMu
 use tempfile::TempDir;
 use tokio::runtime::{self, Runtime};
 
+use super::answers::remote;
 use super::credentials::Environment;
-use super::error::{Action, RemoteKind, StoreError};
+use super::error::{Action, StoreError};
 use super::local::LocalFolder;
 use super::place::{ObjectUrl, Scheme};
 use super::{Lock, Store};
@@ -52,7 +53,7 @@ impl ObjectFolder {
     ///
     /// Requests that fail are repeated by the crate `object_store`, with growing pauses, as its
     /// own default says: up to 10 times within 3 minutes. Only [`Store::prepare`] gives up
-    /// after [`FIRST_RETRIES`].
+    /// sooner.
     ///
     /// # Errors
     /// [`StoreError::Remote`]: settings that make no sense. No connection is opened yet.
@@ -82,7 +83,13 @@ impl ObjectFolder {
                 Scheme::Gs => google(url, environment, retry),
             };
             built.map_err(|error| {
-                remote(Action::Open, &url.to_string(), url.scheme, environment, &error)
+                remote(
+                    Action::Open,
+                    &url.to_string(),
+                    url.scheme,
+                    environment,
+                    &error,
+                )
             })
         };
         let mut folder = Self::with_store(url.clone(), environment.clone(), build(retry)?)?;
@@ -131,7 +138,10 @@ impl ObjectFolder {
     /// Runs one operation on the store's thread, and waits for it.
     ///
     /// Unlike `block_on`, this also works on a thread that already belongs to a runtime.
-    fn wait<T, F>(&self, operation: impl FnOnce(Arc<dyn ObjectStore>) -> F) -> object_store::Result<T>
+    fn wait<T, F>(
+        &self,
+        operation: impl FnOnce(Arc<dyn ObjectStore>) -> F,
+    ) -> object_store::Result<T>
     where
         T: Send + 'static,
         F: Future<Output = object_store::Result<T>> + Send + 'static,
@@ -262,9 +272,9 @@ impl Store for ObjectFolder {
         name: &str,
         files: &[&str],
     ) -> Result<(), StoreError> {
-        files
-            .iter()
-            .try_for_each(|file| self.publish_file(&staged.path().join(file), &format!("{name}/{file}")))
+        files.iter().try_for_each(|file| {
+            self.publish_file(&staged.path().join(file), &format!("{name}/{file}"))
+        })
     }
 
     fn remove_folder(&self, name: &str, files: &[&str]) -> Result<(), StoreError> {
@@ -290,7 +300,10 @@ fn amazon(
     retry: RetryConfig,
 ) -> object_store::Result<Arc<dyn ObjectStore>> {
     let mut builder = AmazonS3Builder::new();
-    for (name, value) in [("timeout", TIMEOUT)].into_iter().chain(environment.settings()) {
+    for (name, value) in [("timeout", TIMEOUT)]
+        .into_iter()
+        .chain(environment.settings())
+    {
         // Names that are not known are other programs' (AWS_PROFILE, AWS_PAGER).
         if let Ok(key) = name.parse() {
             builder = builder.with_config(key, value);
@@ -310,7 +323,10 @@ fn google(
     retry: RetryConfig,
 ) -> object_store::Result<Arc<dyn ObjectStore>> {
     let mut builder = GoogleCloudStorageBuilder::new();
-    for (name, value) in [("timeout", TIMEOUT)].into_iter().chain(environment.settings()) {
+    for (name, value) in [("timeout", TIMEOUT)]
+        .into_iter()
+        .chain(environment.settings())
+    {
         if let Ok(key) = name.parse() {
             builder = builder.with_config(key, value);
         }
@@ -320,91 +336,4 @@ fn google(
         .with_retry(retry)
         .build()?;
     Ok(Arc::new(store))
-}
-
-/// Our error for one of the crate's.
-///
-/// The crate has a variant for some refusals, of some operations; the text always has the status
-/// of the answer, and the server's own code.
-fn remote(
-    action: Action,
-    url: &str,
-    scheme: Scheme,
-    environment: &Environment,
-    error: &object_store::Error,
-) -> StoreError {
-    let text = error.to_string();
-    let any = |words: &[&str]| words.iter().any(|word| text.contains(word));
-    let status = |code: &str| text.contains(&format!("status code: {code}"));
-    let kind = if action == Action::Open {
-        RemoteKind::Setting
-    } else if any(&WRONG_CREDENTIALS) || status("401") || any(&CREDENTIAL_SERVERS) {
-        RemoteKind::Credentials
-    } else if any(&["NoSuchBucket", "without LOCATION"]) || status("301") {
-        RemoteKind::Bucket
-    } else if status("403") {
-        RemoteKind::Permission
-    } else {
-        RemoteKind::Connection
-    };
-    StoreError::Remote {
-        action,
-        url: url.to_owned(),
-        scheme,
-        kind,
-        problem: environment.without_secrets(&shortened(&text)),
-    }
-}
-
-/// Codes of answers to credentials that do not exist, do not fit, or are too old.
-const WRONG_CREDENTIALS: [&str; 4] = [
-    "InvalidAccessKeyId",
-    "SignatureDoesNotMatch",
-    "ExpiredToken",
-    "InvalidToken",
-];
-
-/// Where a machine of a cloud asks for its credentials. On any other machine nobody answers
-/// there, and that means: none are set.
-const CREDENTIAL_SERVERS: [&str; 5] = [
-    "169.254.169.254",
-    "metadata.google.internal",
-    "metadata/computeMetadata",
-    "oauth2",
-    "https://sts.",
-];
-
-/// What a person needs of an error's text.
-///
-/// A server's answer follows the status line. It may repeat what was signed, a session's token
-/// included, so only its code and message are taken. Addresses lose what follows a `?`.
-fn shortened(text: &str) -> String {
-    let body_start = text.find(['<', '{']).unwrap_or(text.len());
-    let (head, body) = text.split_at(body_start);
-    // Before that stands by which of the crate's functions the request was made.
-    let head = head.rsplit("Error performing ").next().unwrap_or(head);
-    // The rules for repeating are ours, and no news: only how often stays.
-    let head = match (head.find(", max_retries:"), head.find(" - ")) {
-        (Some(start), Some(end)) if start < end => [&head[..start], &head[end..]].concat(),
-        _ => head.to_owned(),
-    };
-    let mut short: Vec<&str> = head
-        .split_whitespace()
-        .map(|word| match word.split_once('?') {
-            Some((address, _)) if address.contains("://") => address,
-            _ => word,
-        })
-        .collect();
-    let between = |start: &str, end: &str| {
-        let rest = &body[body.find(start)? + start.len()..];
-        Some(&rest[..rest.find(end)?])
-    };
-    short.extend(between("<Code>", "</Code>"));
-    short.extend(between("<Message>", "</Message>"));
-    short.extend(between("\"error_description\": \"", "\""));
-    let mut short = short.join(" ");
-    if let Some((end, _)) = short.char_indices().nth(400) {
-        short.truncate(end);
-    }
-    short.trim_end_matches([':', ' ']).to_owned()
 }

@@ -69,7 +69,10 @@ fn killed_while_saving() {
         let mut saves = random.next_u32() % 4;
         while saves > 0 {
             line.clear();
-            assert!(output.read_line(&mut line).unwrap() > 0, "the child ended by itself");
+            assert!(
+                output.read_line(&mut line).unwrap() > 0,
+                "the child ended by itself"
+            );
             saves -= u32::from(line.starts_with("saved "));
             promised = promised.max(step_in(&line));
         }
@@ -86,12 +89,22 @@ fn killed_while_saving() {
         // The kernel has let go of the lock, and opening removes what was half-written.
         let mut run = open(&path, KEEP);
         let left = names(&path);
-        assert!(left.iter().all(|name| !name.starts_with(".saving-")), "{left:?}");
+        assert!(
+            left.iter().all(|name| !name.starts_with(".saving-")),
+            "{left:?}"
+        );
         match run.latest() {
             Ok(loaded) => {
                 let step = loaded.state.progress.step;
-                assert!(loaded.skipped.is_empty(), "kill {kill}: {:?}", loaded.skipped);
-                assert!(step >= promised, "kill {kill}: {step} after {promised} was saved");
+                assert!(
+                    loaded.skipped.is_empty(),
+                    "kill {kill}: {:?}",
+                    loaded.skipped
+                );
+                assert!(
+                    step >= promised,
+                    "kill {kill}: {step} after {promised} was saved"
+                );
                 assert_same(&loaded.state, &child_state(step));
                 promised = step;
             }
@@ -153,7 +166,10 @@ fn a_full_disk_while_saving() {
         }
         // A file of the run that does not fit leaves the older one.
         run.write_file("log", &vec![b'x'; 2_000_000]).unwrap_err();
-        println!("\nlog: {}", std::fs::read_to_string(Path::new(&path).join("log")).unwrap());
+        println!(
+            "\nlog: {}",
+            std::fs::read_to_string(Path::new(&path).join("log")).unwrap()
+        );
         // There is room for a small one, and the run can go on.
         run.save(&state(3)).unwrap();
         return;

@@ -98,15 +98,19 @@ proptest! {
     }
 }
 
-/// Every byte of a small state.json, each with every bit flipped.
+/// A bit of every byte of a small state.json, and every bit of its first line.
 #[test]
 fn no_bit_of_state_json_can_flip_unseen() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut run = saved(dir.path(), &[1, 2]);
+    let dir = copy_of_two_checkpoints();
+    let mut run = open(dir.path(), 2);
     let path = dir.path().join("step-00000002/state.json");
     let good = fs::read(&path).unwrap();
+    let first_line = good.iter().position(|byte| *byte == b'\n').unwrap();
     for position in 0..good.len() {
         for bit in 0..8 {
+            if position > first_line && bit != position % 8 {
+                continue;
+            }
             let mut bad = good.clone();
             bad[position] ^= 1 << bit;
             fs::write(&path, &bad).unwrap();
@@ -116,7 +120,8 @@ fn no_bit_of_state_json_can_flip_unseen() {
                     "byte {position}, bit {bit}: {}",
                     bad[position] as char
                 ),
-                Err(CheckpointError::Newer { .. }) => {}
+                // Another version, as far as anybody can tell.
+                Err(CheckpointError::Newer { .. }) => assert!(position < first_line),
                 Err(error) => panic!("{error}"),
             }
         }
@@ -139,17 +144,33 @@ fn the_one_before_is_taken_and_the_reason_told() {
     let [newest, second] = &loaded.skipped[..] else {
         panic!("{:?}", loaded.skipped);
     };
-    let Damage::Size { file, expected, got } = newest.damage else {
+    let Damage::Size {
+        file,
+        expected,
+        got,
+    } = newest.damage
+    else {
         panic!("{newest}");
     };
     assert_eq!((file, expected - got), ("model.safetensors", 4));
-    assert!(newest.to_string().contains("step-00000003: damaged: model.safetensors: expected"));
-    assert!(second.to_string().ends_with("step-00000002: damaged: state.json is missing"));
+    assert!(
+        newest
+            .to_string()
+            .contains("step-00000003: damaged: model.safetensors: expected")
+    );
+    assert!(
+        second
+            .to_string()
+            .ends_with("step-00000002: damaged: state.json is missing")
+    );
 
     // They stay until there is a newer one, and are not counted among those that are kept.
     assert_eq!(names(dir.path()).len(), 4);
     run.save(&state(2)).unwrap();
-    assert_eq!(names(dir.path()), [".lock", "step-00000001", "step-00000002"]);
+    assert_eq!(
+        names(dir.path()),
+        [".lock", "step-00000001", "step-00000002"]
+    );
     assert_same(&run.latest().unwrap().state, &state(2));
 }
 
@@ -169,14 +190,23 @@ fn nothing_whole_and_nothing_at_all_are_told_apart() {
     let dir = tempfile::tempdir().unwrap();
     let mut run = open(dir.path(), 1);
     let error = run.latest().unwrap_err();
-    assert!(matches!(error, CheckpointError::NoCheckpoint { .. }), "{error}");
+    assert!(
+        matches!(error, CheckpointError::NoCheckpoint { .. }),
+        "{error}"
+    );
     assert!(error.to_string().contains("--resume"), "{error}");
 
     run.save(&state(4)).unwrap();
     fs::write(dir.path().join("step-00000004/state.json"), "").unwrap();
     let error = run.latest().unwrap_err();
-    assert!(matches!(error, CheckpointError::AllDamaged { .. }), "{error}");
-    assert!(error.to_string().contains("step-00000004: damaged"), "{error}");
+    assert!(
+        matches!(error, CheckpointError::AllDamaged { .. }),
+        "{error}"
+    );
+    assert!(
+        error.to_string().contains("step-00000004: damaged"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -22,7 +22,10 @@ fn a_run_is_kept_and_found() {
     first.require_empty().unwrap();
     for step in 1..5 {
         let saved = first.save(&state(step)).unwrap();
-        assert_eq!(saved.checkpoint, format!("gs://bucket/runs/a/step-{step:08}"));
+        assert_eq!(
+            saved.checkpoint,
+            format!("gs://bucket/runs/a/step-{step:08}")
+        );
     }
     let store = in_memory(&memory);
     assert_eq!(store.folders().unwrap(), ["step-00000003", "step-00000004"]);
@@ -32,7 +35,9 @@ fn a_run_is_kept_and_found() {
     assert_same(&loaded.state, &state(4));
     assert_eq!(loaded.checkpoint, "gs://bucket/runs/a/step-00000004");
 
-    let model = second.publish_model(&state(4), &Default::default()).unwrap();
+    let model = second
+        .publish_model(&state(4), &Default::default())
+        .unwrap();
     assert_eq!(model, "gs://bucket/runs/a/model.safetensors");
     assert_eq!(
         store.read("model.safetensors").unwrap(),
@@ -116,7 +121,10 @@ fn a_second_run_is_told_at_its_save() {
         panic!("{error}");
     };
     assert_eq!(folder, "step-00000001");
-    assert!(error.to_string().contains("another run saves there"), "{error}");
+    assert!(
+        error.to_string().contains("another run saves there"),
+        "{error}"
+    );
     first.save(&state(2)).unwrap();
     assert_same(&first.latest().unwrap().state, &state(2));
 }
@@ -133,7 +141,9 @@ fn large_files_go_in_parts() {
 
 #[test]
 fn a_thread_of_a_runtime_may_save_too() {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
     runtime.block_on(async {
         let memory = Arc::new(InMemory::new());
         let mut run = run(&memory, 1);

@@ -39,7 +39,10 @@ fn connect(url: &ObjectUrl, variables: &[(&str, &str)]) -> Result<ObjectFolder, 
 fn remote(error: &StoreError, url: &str) -> RemoteKind {
     match error {
         StoreError::Remote { kind, .. } => {
-            assert!(error.to_string().starts_with(&format!("{url}: cannot ")), "{error}");
+            assert!(
+                error.to_string().starts_with(&format!("{url}: cannot ")),
+                "{error}"
+            );
             *kind
         }
         _ => panic!("{error}"),
@@ -48,12 +51,27 @@ fn remote(error: &StoreError, url: &str) -> RemoteKind {
 
 #[test]
 fn places_are_told_apart() {
-    for path in ["run", "./s3", "/tmp/a b", "results-local/03/gs", "a:b", "C:\\run"] {
-        assert_eq!(Place::parse(path).unwrap(), Place::Local(PathBuf::from(path)));
+    for path in [
+        "run",
+        "./s3",
+        "/tmp/a b",
+        "results-local/03/gs",
+        "a:b",
+        "C:\\run",
+    ] {
+        assert_eq!(
+            Place::parse(path).unwrap(),
+            Place::Local(PathBuf::from(path))
+        );
     }
     for (text, scheme, bucket, prefix) in [
         ("gs://bucket/run", Scheme::Gs, "bucket", "run"),
-        ("s3://my.bucket-1/runs/a/", Scheme::S3, "my.bucket-1", "runs/a"),
+        (
+            "s3://my.bucket-1/runs/a/",
+            Scheme::S3,
+            "my.bucket-1",
+            "runs/a",
+        ),
         ("s3://bucket", Scheme::S3, "bucket", ""),
         ("s3://bucket/", Scheme::S3, "bucket", ""),
     ] {
@@ -63,7 +81,10 @@ fn places_are_told_apart() {
             prefix: prefix.to_owned(),
         };
         assert_eq!(url(text), expected);
-        assert_eq!(Place::parse(text).unwrap().to_string(), text.trim_end_matches('/'));
+        assert_eq!(
+            Place::parse(text).unwrap().to_string(),
+            text.trim_end_matches('/')
+        );
     }
     let joined = |text: &str| Place::parse(text).unwrap().join("a/b").to_string();
     assert_eq!(joined("gs://bucket/run"), "gs://bucket/run/a/b");
@@ -139,13 +160,19 @@ fn nobody_answers() {
     .unwrap();
     let gs = connect(
         &url("gs://bucket/run"),
-        &[("GOOGLE_BASE_URL", closed), ("GOOGLE_BEARER_TOKEN", "hush-hush")],
+        &[
+            ("GOOGLE_BASE_URL", closed),
+            ("GOOGLE_BEARER_TOKEN", "hush-hush"),
+        ],
     )
     .unwrap();
     for (store, address) in [(s3, "s3://bucket/run"), (gs, "gs://bucket/run")] {
         let error = store.prepare().unwrap_err();
         assert_eq!(remote(&error, address), RemoteKind::Connection, "{error}");
-        assert!(error.to_string().contains("look at the connection"), "{error}");
+        assert!(
+            error.to_string().contains("look at the connection"),
+            "{error}"
+        );
         let error = store.read("step-00000001/state.json").unwrap_err();
         remote(&error, &format!("{address}/step-00000001/state.json"));
         assert!(!format!("{error} {error:?}").contains("hush"), "{error:?}");
@@ -182,7 +209,10 @@ fn a_refusal_says_which_variables_to_set_and_keeps_their_values() {
     ] {
         let text = format!("{error} {error:?}");
         assert!(!text.contains("hush"), "{text}");
-        assert!(text.contains("SignatureDoesNotMatch The signature does not match ([secret])"), "{text}");
+        assert!(
+            text.contains("SignatureDoesNotMatch The signature does not match ([secret])"),
+            "{text}"
+        );
         let StoreError::Remote { kind, .. } = &error else {
             panic!("{error}");
         };
@@ -196,9 +226,17 @@ fn other_refusals_are_told_apart() {
     let body = |code: &str| format!("<Error><Code>{code}</Code><Message>No.</Message></Error>");
     for (status, code, expected) in [
         ("403 Forbidden", "AccessDenied", RemoteKind::Permission),
-        ("403 Forbidden", "InvalidAccessKeyId", RemoteKind::Credentials),
+        (
+            "403 Forbidden",
+            "InvalidAccessKeyId",
+            RemoteKind::Credentials,
+        ),
         ("404 Not Found", "NoSuchBucket", RemoteKind::Bucket),
-        ("301 Moved Permanently", "PermanentRedirect", RemoteKind::Bucket),
+        (
+            "301 Moved Permanently",
+            "PermanentRedirect",
+            RemoteKind::Bucket,
+        ),
         ("401 Unauthorized", "Unauthorized", RemoteKind::Credentials),
         ("503 Slow Down", "SlowDown", RemoteKind::Connection),
     ] {
@@ -215,7 +253,11 @@ fn other_refusals_are_told_apart() {
         )
         .unwrap();
         let error = store.folders().unwrap_err();
-        assert_eq!(remote(&error, "s3://bucket/run"), expected, "{status}: {error}");
+        assert_eq!(
+            remote(&error, "s3://bucket/run"),
+            expected,
+            "{status}: {error}"
+        );
     }
 }
 
@@ -229,7 +271,10 @@ fn settings_that_make_no_sense_are_told_at_once() {
     assert!(error.to_string().contains("GOOGLE_*"), "{error}");
     let error = connect(
         &url("s3://bucket/run"),
-        &[("AWS_ALLOW_HTTP", "perhaps"), ("AWS_PROFILE", "is not ours")],
+        &[
+            ("AWS_ALLOW_HTTP", "perhaps"),
+            ("AWS_PROFILE", "is not ours"),
+        ],
     )
     .err()
     .unwrap();

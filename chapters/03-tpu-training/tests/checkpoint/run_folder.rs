@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use tpu_training::checkpoint::{CheckpointError, NamedTensor};
+use tpu_training::checkpoint::{CheckpointError, NamedTensor, TrainingState, load_latest};
 use tpu_training::run_folder::RunFolder;
 use tpu_training::store::{LocalFolder, Place, StoreError};
 
@@ -18,7 +18,10 @@ fn the_last_k_are_kept() {
     for step in [1, 2, 3, 10, 11] {
         run.save(&state(step)).unwrap();
     }
-    assert_eq!(names(dir.path()), [".lock", "step-00000010", "step-00000011"]);
+    assert_eq!(
+        names(dir.path()),
+        [".lock", "step-00000010", "step-00000011"]
+    );
     let error = RunFolder::open(&Place::from(dir.path()), 0).err().unwrap();
     assert!(matches!(error, CheckpointError::KeepNone), "{error}");
 }
@@ -35,7 +38,13 @@ fn what_is_not_a_checkpoint_stays() {
     }
     assert_eq!(
         names(dir.path()),
-        [".lock", "result.json", "step-00000001", "step-00000004", "step-notes"]
+        [
+            ".lock",
+            "result.json",
+            "step-00000001",
+            "step-00000004",
+            "step-notes"
+        ]
     );
 }
 
@@ -52,7 +61,10 @@ fn the_same_step_can_be_saved_again() {
     again.model[0].data[7] = 0.5;
     run.save(&again).unwrap();
     assert_same(&run.latest().unwrap().state, &again);
-    assert_eq!(names(dir.path()), [".lock", "step-00000001", "step-00000002"]);
+    assert_eq!(
+        names(dir.path()),
+        [".lock", "step-00000001", "step-00000002"]
+    );
 }
 
 #[test]
@@ -66,7 +78,10 @@ fn a_second_run_is_told_who_has_the_folder() {
     };
     assert_eq!(*pid, Some(std::process::id()));
     let text = error.to_string();
-    assert!(text.contains(&format!("(process {})", std::process::id())), "{text}");
+    assert!(
+        text.contains(&format!("(process {})", std::process::id())),
+        "{text}"
+    );
     assert!(text.contains("choose another folder"), "{text}");
     drop(run);
     RunFolder::open(&place, 1).unwrap();
@@ -99,7 +114,10 @@ fn a_new_run_does_not_begin_beside_an_old_one() {
     assert!(error.to_string().contains("--resume"), "{error}");
     // Without asking, it does not destroy them, either: step 1 would be the oldest.
     let error = run.save(&state(1)).unwrap_err();
-    assert!(matches!(error, CheckpointError::OtherWriter { .. }), "{error}");
+    assert!(
+        matches!(error, CheckpointError::OtherWriter { .. }),
+        "{error}"
+    );
     assert_same(&run.latest().unwrap().state, &state(200));
 }
 
@@ -117,30 +135,35 @@ fn what_was_never_finished_is_no_old_run() {
 fn numbers_that_are_not_finite_are_not_saved() {
     let dir = tempfile::tempdir().unwrap();
     let mut run = saved(dir.path(), &[1]);
-    let refused = |run: &mut RunFolder, change: &dyn Fn(&mut tpu_training::checkpoint::TrainingState)| {
+    let with = |change: fn(&mut TrainingState)| {
         let mut bad = state(2);
         change(&mut bad);
+        bad
+    };
+    for (bad, expected) in [
+        (
+            with(|state| state.model[2].data[1] = f32::NAN),
+            "model tensor \"bn1.running_mean\"",
+        ),
+        (
+            with(|state| state.optimizer[2].data[0] = f32::NEG_INFINITY),
+            "optimizer tensor \"decay\"",
+        ),
+        (
+            with(|state| state.progress.epoch_losses[0] = f32::NAN),
+            "the loss",
+        ),
+        (
+            with(|state| state.history[0].loss = f64::INFINITY),
+            "the loss of epoch 0",
+        ),
+    ] {
         let error = run.save(&bad).unwrap_err();
         let CheckpointError::NotFinite { step: 2, what } = &error else {
             panic!("{error}");
         };
+        assert_eq!(what, expected);
         assert!(error.to_string().contains("lower the learning rate"));
-        what.clone()
-    };
-    let cases: [(&dyn Fn(&mut _), &str); 4] = [
-        (
-            &|state: &mut tpu_training::checkpoint::TrainingState| state.model[2].data[1] = f32::NAN,
-            "model tensor \"bn1.running_mean\"",
-        ),
-        (
-            &|state| state.optimizer[2].data[0] = f32::NEG_INFINITY,
-            "optimizer tensor \"decay\"",
-        ),
-        (&|state| state.progress.epoch_losses[0] = f32::NAN, "the loss"),
-        (&|state| state.history[0].loss = f64::INFINITY, "the loss of epoch 0"),
-    ];
-    for (change, expected) in cases {
-        assert_eq!(refused(&mut run, change), expected);
     }
     assert_eq!(names(dir.path()), [".lock", "step-00000001"]);
     assert_same(&run.latest().unwrap().state, &state(1));
@@ -206,4 +229,25 @@ fn an_empty_model_can_be_saved() {
     bare.optimizer.clear();
     run.save(&bare).unwrap();
     assert_same(&run.latest().unwrap().state, &bare);
+}
+
+#[test]
+fn a_reader_beside_a_run_that_keeps_one_always_finds_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = Place::from(dir.path());
+    let mut run = open(dir.path(), 1);
+    run.save(&state(1)).unwrap();
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for step in 2..60 {
+                run.save(&state(step)).unwrap();
+            }
+        });
+        let mut newest = 0;
+        while !writer.is_finished() {
+            let step = load_latest(&place).unwrap().state.progress.step;
+            assert!(step >= newest);
+            newest = step;
+        }
+    });
 }

@@ -50,7 +50,7 @@ impl<S: Store> Faulty<S> {
         Err(StoreError::Io {
             action,
             path: self.inner.address(name).into(),
-            source: std::io::Error::other("a fault"),
+            cause: std::io::Error::other("a fault"),
         })
     }
 }
@@ -107,7 +107,8 @@ impl<S: Store> Store for Faulty<S> {
         let count = self.faults.files_published.load(Ordering::Relaxed);
         for file in &files[..count] {
             let staged = staged.path().join(file);
-            self.inner.publish_file(&staged, &format!("{name}/{file}"))?;
+            self.inner
+                .publish_file(&staged, &format!("{name}/{file}"))?;
         }
         self.fail(Action::Write, name)
     }

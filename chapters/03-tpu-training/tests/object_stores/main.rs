@@ -28,9 +28,18 @@ const TESTS: [(&str, Test); 6] = [
     ("a_run_is_kept_and_found", a_run_is_kept_and_found),
     ("large_files_go_in_parts", large_files_go_in_parts),
     ("many_checkpoints_are_listed", many_checkpoints_are_listed),
-    ("an_unfinished_upload_is_passed_over", an_unfinished_upload_is_passed_over),
-    ("no_such_bucket_is_told_at_once", no_such_bucket_is_told_at_once),
-    ("a_killed_upload_leaves_the_checkpoint_before", a_killed_upload_leaves_the_checkpoint_before),
+    (
+        "an_unfinished_upload_is_passed_over",
+        an_unfinished_upload_is_passed_over,
+    ),
+    (
+        "no_such_bucket_is_told_at_once",
+        no_such_bucket_is_told_at_once,
+    ),
+    (
+        "a_killed_upload_leaves_the_checkpoint_before",
+        a_killed_upload_leaves_the_checkpoint_before,
+    ),
 ];
 
 fn main() -> ExitCode {
@@ -69,7 +78,9 @@ fn python() -> Option<PathBuf> {
         .args(["-c", "import moto.server"])
         .stderr(Stdio::null())
         .status();
-    imports.is_ok_and(|status| status.success()).then_some(python)
+    imports
+        .is_ok_and(|status| status.success())
+        .then_some(python)
 }
 
 /// An emulator in a process of its own, with a bucket.
@@ -152,7 +163,9 @@ fn state(step: u64, values: usize) -> TrainingState {
     let tensor = |name: &str, offset: f32| NamedTensor {
         name: name.to_owned(),
         dims: vec![values],
-        data: (0..values).map(|i| step as f32 + offset + i as f32).collect(),
+        data: (0..values)
+            .map(|i| step as f32 + offset + i as f32)
+            .collect(),
     };
     TrainingState {
         model: vec![tensor("fc.weight", 0.5)],
@@ -197,7 +210,10 @@ fn a_run_is_kept_and_found(emulator: &Emulator) {
     let error = third.require_empty().unwrap_err();
     assert!(matches!(error, CheckpointError::Occupied { .. }), "{error}");
     let error = third.save(&state(6, 100)).unwrap_err();
-    assert!(matches!(error, CheckpointError::OtherWriter { .. }), "{error}");
+    assert!(
+        matches!(error, CheckpointError::OtherWriter { .. }),
+        "{error}"
+    );
 }
 
 fn large_files_go_in_parts(emulator: &Emulator) {
@@ -212,7 +228,9 @@ fn many_checkpoints_are_listed(emulator: &Emulator) {
     let store = emulator.store();
     // More than the 1,000 names that one answer holds.
     for step in 0..1_010 {
-        store.write(&format!("step-{step:08}/state.json"), b"{}").unwrap();
+        store
+            .write(&format!("step-{step:08}/state.json"), b"{}")
+            .unwrap();
     }
     assert_eq!(store.folders().unwrap().len(), 1_010);
 }
@@ -221,7 +239,9 @@ fn an_unfinished_upload_is_passed_over(emulator: &Emulator) {
     let mut run = emulator.open(1);
     run.save(&state(1, 10)).unwrap();
     let store = emulator.store();
-    store.write("step-00000002/model.safetensors", b"half").unwrap();
+    store
+        .write("step-00000002/model.safetensors", b"half")
+        .unwrap();
     let loaded = run.latest().unwrap();
     assert_eq!(loaded.state, state(1, 10));
     assert_eq!(loaded.skipped.len(), 1);
@@ -237,7 +257,10 @@ fn no_such_bucket_is_told_at_once(emulator: &Emulator) {
         panic!("{error}");
     };
     assert_eq!(*kind, RemoteKind::Bucket, "{error}");
-    assert!(error.to_string().contains("make the bucket first"), "{error}");
+    assert!(
+        error.to_string().contains("make the bucket first"),
+        "{error}"
+    );
 }
 
 /// Set in the child only: the place that it saves to.
@@ -288,12 +311,17 @@ fn a_killed_upload_leaves_the_checkpoint_before(emulator: &Emulator) {
         std::thread::sleep(std::time::Duration::from_millis(kill * 7));
         child.kill().unwrap();
         child.wait().unwrap();
-        let told = lines.map_while(Result::ok).filter_map(|line| line.parse().ok());
+        let told = lines
+            .map_while(Result::ok)
+            .filter_map(|line| line.parse().ok());
         promised = told.fold(step.max(promised), u64::max);
 
         let loaded = latest(&store).unwrap();
         let step = loaded.state.progress.step;
-        assert!(step >= promised, "kill {kill}: {step} after {promised} was saved");
+        assert!(
+            step >= promised,
+            "kill {kill}: {step} after {promised} was saved"
+        );
         assert_eq!(loaded.state, state(step, 200_000));
         // One that was not finished at most: the one that was being written, or removed.
         assert!(loaded.skipped.len() <= 1, "{:?}", loaded.skipped);

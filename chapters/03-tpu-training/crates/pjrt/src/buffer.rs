@@ -6,6 +6,7 @@ use crate::{
     element_type::ElementType,
     error::Error,
     ffi,
+    run::Run,
     shape::{Shape, byte_size},
     sys::owned::Owned,
     transfers::Counters,
@@ -58,6 +59,8 @@ pub struct Buffer {
     owned: Owned<ffi::Buffer>,
     shape: Arc<Shape>,
     transfers: Arc<Counters>,
+    // The run that it is an output of, if it is one.
+    run: Option<Arc<Run>>,
 }
 
 impl Buffer {
@@ -65,11 +68,25 @@ impl Buffer {
         owned: Owned<ffi::Buffer>,
         shape: Arc<Shape>,
         transfers: Arc<Counters>,
+        run: Option<Arc<Run>>,
     ) -> Self {
         Self {
             owned,
             shape,
             transfers,
+            run,
+        }
+    }
+
+    /// The array itself, and the run that it is an output of.
+    pub(crate) fn into_parts(self) -> (Owned<ffi::Buffer>, Option<Arc<Run>>) {
+        (self.owned, self.run)
+    }
+
+    /// The run is over: what was donated to it can go.
+    fn settle(&self) {
+        if let Some(run) = &self.run {
+            run.settle();
         }
     }
 
@@ -102,7 +119,9 @@ impl Buffer {
     /// # Errors
     /// [`Error::Pjrt`] if the program that was to compute it failed.
     pub fn wait(&self) -> Result<(), Error> {
-        self.owned.wait()
+        let ended = self.owned.wait();
+        self.settle();
+        ended
     }
 
     /// Waits, and copies the array to the host.
@@ -113,7 +132,9 @@ impl Buffer {
     /// # Errors
     /// [`Error::Pjrt`] if the program that was to compute it failed, or the copy did.
     pub fn to_host(&self) -> Result<Vec<u8>, Error> {
-        let bytes = self.owned.download(&self.shape)?;
+        let bytes = self.owned.download(&self.shape);
+        self.settle();
+        let bytes = bytes?;
         self.transfers.to_host(bytes.len());
         Ok(bytes)
     }

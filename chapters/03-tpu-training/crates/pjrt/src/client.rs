@@ -125,6 +125,7 @@ impl Client {
             owned,
             Arc::new(array.shape()),
             self.inner.transfers.clone(),
+            None,
         ))
     }
 

@@ -6,6 +6,7 @@ use crate::{
     buffer::Buffer,
     error::Error,
     memory::MemoryStats,
+    run::Run,
     shape::Shape,
     sys::{executable::Loaded, owned::Owned},
     transfers::Counters,
@@ -86,13 +87,15 @@ impl Executable {
     }
 
     /// Runs the program. It may still run when this returns: see [`Buffer::wait`]. Outputs can
-    /// be arguments of the next run right away.
+    /// be arguments of the next run right away; if they are donated, that waits for the run
+    /// that made them, not for the one that it begins.
     ///
     /// # Errors
     /// [`Error::ArgumentCount`], [`Error::Argument`] or [`Error::OtherClient`] if the arguments
     /// do not fit (types and dimensions are compared where the plugin tells them, see
-    /// [`Executable::parameter_shapes`]), [`Error::Pjrt`] if the run could not start. Donated buffers are gone then
-    /// too. A failure while it runs shows in [`Buffer::wait`] and [`Buffer::to_host`].
+    /// [`Executable::parameter_shapes`]), [`Error::Pjrt`] if the run could not begin. Donated
+    /// buffers are gone then too. A failure while it runs shows in [`Buffer::wait`] and
+    /// [`Buffer::to_host`].
     pub fn execute(&self, arguments: Vec<Argument<'_>>) -> Result<Vec<Buffer>, Error> {
         self.check(&arguments)?;
         let buffers = arguments
@@ -108,6 +111,7 @@ impl Executable {
             .map(|(index, _)| index as i64)
             .collect::<Vec<_>>();
         let outputs = self.loaded.execute(&buffers, &kept)?;
+        let run = self.begun(arguments);
         let known = self.loaded.output_shapes();
         let shape = |index: usize, output: &_| match known {
             Some(shapes) => Ok(shapes[index].clone()),
@@ -116,9 +120,25 @@ impl Executable {
         let mut made = Vec::with_capacity(outputs.len());
         for (index, output) in outputs.into_iter().enumerate() {
             let shape = shape(index, &output)?;
-            made.push(Buffer::new(output, shape, self.transfers.clone()));
+            let (transfers, run) = (self.transfers.clone(), Some(run.clone()));
+            made.push(Buffer::new(output, shape, transfers, run));
         }
         Ok(made)
+    }
+
+    /// Takes the arguments of a run that has begun: waits for the runs that made them.
+    fn begun(&self, arguments: Vec<Argument<'_>>) -> Arc<Run> {
+        let mut donated = Vec::with_capacity(arguments.len());
+        for argument in arguments {
+            if let Argument::Donate(buffer) = argument {
+                let (owned, made_by) = buffer.into_parts();
+                donated.push(owned);
+                if let Some(run) = made_by {
+                    run.settle();
+                }
+            }
+        }
+        Arc::new(Run::new(donated))
     }
 
     /// What the compiler says a run costs, e.g. `flops` and `bytes accessed`. The compiler's

@@ -49,13 +49,13 @@
 //! | `client` | devices; makes buffers and programs |
 //! | `buffer` | arrays on the host and on a device |
 //! | `compile_options`, `protobuf` | what the compiler is told, and the bytes for it |
-//! | `executable`, `signature` | running a program, and what it takes |
+//! | `executable`, `run`, `signature` | running a program, and what it takes |
 //! | `topology` | compiling for chips that are not here |
 //! | `element_type`, `shape`, `layout`, `value`, `memory` | what arrays and answers are made of |
 //! | `live`, `transfers` | counters: what is alive, what was copied |
 //! | `error` | what can go wrong once a plugin is loaded |
 //! | `ffi` | structs and function table of the C API |
-//! | `sys` | the calls through that table: the crate's `unsafe` |
+//! | `sys` | the calls through that table, and the environment: the crate's `unsafe` |
 //!
 //! # What holds
 //!
@@ -65,8 +65,8 @@
 //! - Drop in any order. All that a client made holds it, because some plugins crash when a
 //!   buffer is destroyed after its client. [`live_objects`] counts.
 //! - A donated buffer is moved into [`Executable::execute`], so that it cannot be used again.
-//! - [`Executable::execute`] does not wait. [`Buffer::wait`] and [`Buffer::to_host`] do, and
-//!   report a failure of the program.
+//! - [`Executable::execute`] does not wait for the run that it begins, at most for the one
+//!   before. [`Buffer::wait`] and [`Buffer::to_host`] do, and report a failure of the program.
 //! - A plugin is loaded once a process and never unloaded: it has threads of its own.
 //! - Clients, buffers and programs may be used from many threads at once, as JAX does with
 //!   the objects behind them.
@@ -82,10 +82,10 @@
 //! # The environment
 //!
 //! Plugins read environment variables when they are loaded or later, from any thread. A
-//! process may only change its own safely before it has threads, so this crate changes none:
-//! set them in the shell, for a child process, or first of all in `main`.
-//! [`LIBTPU_WITHOUT_TPU`] is one such list. `TF_CPP_MIN_LOG_LEVEL=1` keeps XLA's informative
-//! messages from stderr.
+//! process may only change its own safely before it has threads: [`set_default_variable`]
+//! does so where that is certain, first of all in `main`; else set them in the shell or for a
+//! child process. [`quiet_plugins`] keeps XLA's messages from stderr, and
+//! [`LIBTPU_WITHOUT_TPU`] is for compiling for TPUs without having one.
 //!
 //! # Not here
 //!
@@ -107,6 +107,7 @@ mod live;
 mod memory;
 mod plugin;
 mod protobuf;
+mod run;
 mod shape;
 mod signature;
 mod sys;

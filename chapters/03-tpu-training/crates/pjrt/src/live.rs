@@ -17,7 +17,7 @@ static TOPOLOGIES: AtomicI64 = AtomicI64::new(0);
 pub struct LiveObjects {
     /// Clients: one for each [`Client`](crate::Client) that is not a clone.
     pub clients: i64,
-    /// Arrays on devices.
+    /// Arrays on devices. A donated one counts, empty, until its run is known to be over.
     pub buffers: i64,
     /// Compiled programs.
     pub executables: i64,

@@ -1,6 +1,7 @@
-//! Calls through a plugin's function table: the only modules with `unsafe`.
+//! Calls through a plugin's function table, and the environment that it reads: the only
+//! modules with `unsafe`.
 //!
-//! What they hand out is safe to use in any order, because of three rules that are kept here
+//! What the calls hand out is safe to use in any order, because of three rules that are kept here
 //! and nowhere else:
 //!
 //! - A pointer that a plugin gave to us to own lives in an [`owned::Owned`], which destroys it

@@ -16,15 +16,18 @@ use crate::{
 /// What libtpu must find in the environment to compile on a machine without a TPU: it would ask
 /// Google's metadata server who the machine is, and complain on stderr that nobody answers.
 ///
-/// libtpu reads it once, when it is loaded. A process that has threads cannot safely change its
-/// own environment, so give it to a child process, or set it in `main` before anything else. Not
-/// on a machine that has TPUs: there it would be a lie.
+/// libtpu reads it once, when it is loaded: give it to a child process, or to
+/// [`set_default_variable`](crate::set_default_variable) in `main` before anything else. Not in
+/// a process that uses a TPU: there it would be a lie.
 ///
 /// The accelerator's type only quiets a message; any [`Topology`] can be compiled for.
-pub const LIBTPU_WITHOUT_TPU: [(&str, &str); 4] = [
+pub const LIBTPU_WITHOUT_TPU: [(&str, &str); 5] = [
     ("TPU_SKIP_MDS_QUERY", "1"),
     ("TPU_ACCELERATOR_TYPE", "v5litepod-1"),
     ("TPU_WORKER_HOSTNAMES", "localhost"),
+    // A TPU is for one process, so libtpu locks a file in /tmp and a second process cannot load
+    // it. There is nothing to lock here.
+    ("ALLOW_MULTIPLE_LIBTPU_LOAD", "1"),
     // Else it leaves log files in /tmp/tpu_logs.
     ("TPU_LOG_DIR", "disabled"),
 ];

@@ -253,7 +253,9 @@ fn a_donated_buffer_is_gone_and_a_kept_one_is_not(_: &Path) {
     let outputs = program
         .execute(vec![Argument::Donate(donated), Argument::Keep(&kept)])
         .unwrap();
-    // Two outputs and the kept one: the donated one was destroyed.
+    // Two outputs and the kept one; the donated one stays until its run is known to be over.
+    assert_eq!(live_objects().buffers, 4);
+    outputs[1].wait().unwrap();
     assert_eq!(live_objects().buffers, 3);
     assert_eq!(floats(&kept.to_host().unwrap()), [2.0]);
     drop(kept);

@@ -58,6 +58,7 @@ fn everything_may_be_dropped_in_any_order(path: &Path) {
             .unwrap();
         let input = upload(&client, &[1.0, 2.0]);
         let output = step(&program, upload(&client, &[2.0, 4.0]), &input);
+        output.wait().unwrap();
         let expected = LiveObjects {
             clients: 1,
             buffers: 2,
@@ -154,12 +155,20 @@ fn many_donated_steps_copy_nothing_and_keep_nothing(path: &Path) {
     }
     state.wait().unwrap();
     // ANCHOR: steps
-    let (objects, transfers, memory) = (live_objects(), client.transfers(), resident_bytes());
+    let (transfers, memory) = (client.transfers(), resident_bytes());
+    // The state, the input, and what is left of the state that was donated last.
+    let objects = LiveObjects {
+        clients: 1,
+        buffers: 3,
+        executables: 2,
+        ..LiveObjects::default()
+    };
     for _ in 0..STEPS {
         state = step(&program, state, &input);
         assert_eq!(live_objects(), objects);
     }
     state.wait().unwrap();
+    assert_eq!(live_objects().buffers, 2);
     assert_eq!(client.transfers(), transfers);
     // ANCHOR_END: steps
     if let (Some(before), Some(after)) = (memory, resident_bytes()) {

@@ -2,16 +2,12 @@
 
 mod harness;
 
-use std::{
-    env,
-    path::Path,
-    process::{Command, ExitCode},
-};
+use std::{path::Path, process::ExitCode};
 
 use harness::{Need, Test, run};
 use pjrt_runtime::{
     Client, CompileOptions, CompiledProgram, Error, LIBTPU_WITHOUT_TPU, Platform, Plugin, Topology,
-    live_objects,
+    live_objects, quiet_plugins, set_default_variable,
 };
 
 /// `tanh(a * b)` of bf16 matrices, 512x1024 and 1024x1024.
@@ -148,23 +144,12 @@ fn without_a_tpu_there_is_no_client(path: &Path) {
 }
 
 fn main() -> ExitCode {
-    let need = Need::plugin(Platform::Tpu);
-    // The variables must be there before the process begins: a process that has threads cannot
-    // safely change its own. So the tests run in a second one.
-    if need.path.is_some() && env::var_os("TPU_SKIP_MDS_QUERY").is_none() {
-        let status = Command::new(env::current_exe().unwrap())
-            .args(env::args_os().skip(1))
-            .envs(LIBTPU_WITHOUT_TPU)
-            .status()
-            .unwrap();
-        return match status.code() {
-            Some(0) => ExitCode::SUCCESS,
-            _ => {
-                eprintln!("the tests ended with {status}");
-                ExitCode::FAILURE
-            }
-        };
+    // While there is one thread.
+    quiet_plugins();
+    for (name, value) in LIBTPU_WITHOUT_TPU {
+        set_default_variable(name, value);
     }
+    let need = Need::plugin(Platform::Tpu);
     let tests: &[Test] = tests![
         topologies_name_their_chips,
         the_compiler_estimates_cost_and_memory,

@@ -1,5 +1,6 @@
 //! Environment variables that plugins read when they are loaded.
-#![allow(
+
+#![expect(
     unsafe_code,
     reason = "setting a variable is only safe in a process of one thread"
 )]
@@ -35,10 +36,10 @@ fn threads() -> Option<usize> {
 }
 
 /// Keeps plugins from writing notes and warnings to stderr, where a program's own messages
-/// would drown, and libtpu from waiting for a TPU machine's metadata service on another
-/// machine. What the user has set stays.
+/// would drown. What the user has set stays.
 ///
-/// To be called first in `main`. Returns whether all variables are set.
+/// To be called first in `main`, as [`set_default_variable`]. Returns whether all variables
+/// are set.
 pub fn quiet_plugins() -> bool {
     let variables = [
         // XLA's own log: 0 informs, 1 warns, 2 tells errors, 3 what is fatal.

@@ -11,6 +11,7 @@ use std::{process::ExitCode, sync::LazyLock};
 use harness::{Floats, Need, floats, run};
 use pjrt_runtime::{
     Buffer, Client, ClientOption, CompileOptions, Error, Executable, Platform, Plugin,
+    quiet_plugins,
 };
 
 /// `a + b`, with `a` donated for the sum.
@@ -45,6 +46,7 @@ fn read(buffer: &Buffer) -> Vec<f32> {
 }
 
 fn main() -> ExitCode {
+    quiet_plugins();
     run(
         &Need::plugin(Platform::Cpu),
         false,
@@ -59,6 +61,7 @@ fn main() -> ExitCode {
             programs::outputs_have_their_own_types_and_dimensions,
             arrays::arrays_are_row_major_whatever_their_layout_on_the_device,
             programs::programs_without_arguments_or_outputs_run,
+            programs::a_run_with_a_donated_argument_is_not_waited_for,
             programs::outputs_feed_the_next_run_without_waiting,
             programs::a_loop_inside_the_program_runs,
             programs::a_kept_argument_is_not_touched_even_where_donation_was_foreseen,

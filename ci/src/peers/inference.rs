@@ -1,6 +1,8 @@
-//! What is measured, and who takes part.
+//! Inference on the CPU: what is measured, who takes part, and what has to agree.
 
 use serde_json::{Map, Value, json};
+
+use super::work::{Agreement, Contestant, Shared, Work, relative_difference};
 
 /// glibc gives buffers above its mmap threshold back to the kernel on every free and
 /// faults them in again on the next allocation. Thresholds beyond any activation of
@@ -33,23 +35,6 @@ pub struct Workload {
     pub threads_in_name: bool,
 }
 
-/// One contender: an engine with its settings.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Contestant {
-    /// Row id: "openvino", "pytorch-eager-tuned-malloc".
-    pub id: String,
-    /// Name for people.
-    pub label: String,
-    /// The engine's name in the load message.
-    pub engine: &'static str,
-    /// Whether it is a rung of ours, run by cpu-inference.
-    pub ours: bool,
-    /// Whether its process runs with [`MALLOC_TUNABLES`]; ours tunes malloc itself.
-    pub tuned_malloc: bool,
-    /// Whether ours is told to leave malloc as it comes.
-    pub system_malloc: bool,
-}
-
 /// All workloads for a machine with this many cores.
 pub fn all(cores: usize) -> Vec<Workload> {
     let workload = |arch, image, batch, dtype, threads| Workload {
@@ -79,9 +64,28 @@ pub fn all(cores: usize) -> Vec<Workload> {
     all
 }
 
+/// Largest difference of a logit from PyTorch eager in f32, relative to the largest
+/// |logit|. Another order of summation makes 1e-6; Winograd convolution 1e-5. bf16
+/// has 8 bits of mantissa: a rounding is 4e-3, and those of 50 layers add up to 1e-2
+/// (measured with seeded weights). A wrong stride, stem or fold makes 1e-1 and more.
+fn tolerance(dtype: &str) -> f64 {
+    match dtype {
+        "f32" => 1e-4,
+        _ => 5e-2,
+    }
+}
+
 impl Workload {
-    /// The measurement's name: `peers-resnet50-224-b8-f32`.
-    pub fn measurement(&self) -> String {
+    fn message(&self, engine: &str, dtype: &str, weights: &str) -> Value {
+        json!({"load": {
+            "engine": engine, "arch": self.arch, "stem": self.stem, "image": self.image,
+            "batch": self.batch, "dtype": dtype, "threads": self.threads, "weights": weights,
+        }})
+    }
+}
+
+impl Work for Workload {
+    fn measurement(&self) -> String {
         let stem = match self.stem {
             "imagenet" => String::new(),
             stem => format!("-{stem}"),
@@ -96,8 +100,7 @@ impl Workload {
         )
     }
 
-    /// A heading for people.
-    pub fn title(&self) -> String {
+    fn title(&self) -> String {
         let name = self.arch.replacen("resnet", "ResNet-", 1);
         let stem = match self.stem {
             "imagenet" => "",
@@ -113,16 +116,19 @@ impl Workload {
         )
     }
 
-    /// Whether `--quick` runs it: one of large convolutions, one of small ones.
-    pub fn in_quick_mode(&self) -> bool {
+    /// One of large convolutions, one of small ones.
+    fn in_quick_mode(&self) -> bool {
         matches!(
             self.measurement().as_str(),
             "peers-resnet18-224-b8-f32" | "peers-resnet18-32-b1-f32"
         )
     }
 
-    /// Everybody who takes part, ours first.
-    pub fn contestants(&self) -> Vec<Contestant> {
+    fn threads(&self) -> usize {
+        self.threads
+    }
+
+    fn contestants(&self) -> Vec<Contestant> {
         const OURS: [(&str, &str); 6] = [
             ("tch-eager", "tch, eager"),
             ("tch-folded", "tch, batch norm folded"),
@@ -144,19 +150,17 @@ impl Workload {
             ("onnxruntime", "ONNX Runtime", false),
             ("openvino", "OpenVINO", false),
         ];
-        let contestant = |engine: &'static str, label: &str, ours, tuned_malloc| Contestant {
-            id: match tuned_malloc {
-                true => format!("{engine}-tuned-malloc"),
-                false => engine.to_owned(),
-            },
-            label: match tuned_malloc {
-                true => format!("{label}, malloc tuned"),
-                false => label.to_owned(),
-            },
-            engine,
-            ours,
-            tuned_malloc,
-            system_malloc: false,
+        let contestant = |engine: &'static str, label: &str, ours, tuned_malloc| {
+            let mut contestant = Contestant::new(engine, label, ours);
+            if tuned_malloc {
+                contestant.id.push_str("-tuned-malloc");
+                contestant.label.push_str(", malloc tuned");
+                contestant.variables = vec![("GLIBC_TUNABLES", MALLOC_TUNABLES)];
+            }
+            // Ours tunes malloc itself.
+            let tuned = json!(tuned_malloc || ours);
+            contestant.options.insert("tuned_malloc".to_owned(), tuned);
+            contestant
         };
         let mut all = Vec::new();
         for (engine, label) in OURS {
@@ -171,12 +175,13 @@ impl Workload {
             }
         }
         if self.image >= MALLOC_MATTERS_FROM && cfg!(target_env = "gnu") {
-            all.push(Contestant {
-                id: "tch-eager-system-malloc".to_owned(),
-                label: "tch, eager, malloc as it comes".to_owned(),
-                system_malloc: true,
-                ..contestant("tch-eager", "", true, false)
-            });
+            let mut plain = contestant("tch-eager", "tch, eager, malloc as it comes", true, false);
+            plain.id = "tch-eager-system-malloc".to_owned();
+            plain.arguments = vec!["--system-malloc"];
+            plain
+                .options
+                .insert("tuned_malloc".to_owned(), json!(false));
+            all.push(plain);
         }
         for (engine, label, by_malloc) in PEERS {
             all.push(contestant(engine, label, false, false));
@@ -187,8 +192,7 @@ impl Workload {
         all
     }
 
-    /// What the row of `contestant` says it ran.
-    pub fn describe(&self, contestant: &Contestant) -> Map<String, Value> {
+    fn describe(&self, contestant: &Contestant) -> Map<String, Value> {
         let mut map = Map::new();
         for (name, value) in [
             ("engine", json!(contestant.engine)),
@@ -199,22 +203,80 @@ impl Workload {
             ("dtype", json!(self.dtype)),
             ("threads", json!(self.threads)),
             ("ours", json!(contestant.ours)),
-            (
-                "tuned_malloc",
-                json!(contestant.tuned_malloc || contestant.ours && !contestant.system_malloc),
-            ),
         ] {
             map.insert(name.to_owned(), value);
         }
+        map.extend(contestant.options.clone());
         map
     }
 
-    /// The load message.
-    pub fn load_message(&self, engine: &str, dtype: &str, weights: &str) -> Value {
-        json!({"load": {
-            "engine": engine, "arch": self.arch, "stem": self.stem, "image": self.image,
-            "batch": self.batch, "dtype": dtype, "threads": self.threads, "weights": weights,
-        }})
+    fn items_per_sample(&self) -> usize {
+        self.batch
+    }
+
+    fn sample_in_words(&self) -> String {
+        format!("one batch of {}", self.batch)
+    }
+
+    fn preparation(&self) -> Vec<String> {
+        let (image, batch) = (self.image.to_string(), self.batch.to_string());
+        [
+            "--arch", self.arch, "--stem", self.stem, "--image", &image, "--batch", &batch,
+        ]
+        .map(str::to_owned)
+        .to_vec()
+    }
+
+    fn input_file(&self) -> &'static str {
+        "input.safetensors"
+    }
+
+    fn load_message(&self, contestant: &Contestant, shared: &Shared) -> Value {
+        self.message(contestant.engine, self.dtype, &shared.weights)
+    }
+
+    fn reference_message(&self, shared: &Shared) -> Value {
+        self.message("pytorch-eager", "f32", &shared.weights)
+    }
+
+    fn check_request(&self, shared: &Shared) -> (&'static str, Value) {
+        ("logits", json!({"logits": {"input": shared.input}}))
+    }
+
+    /// The contender's logits of the shared input, row by row.
+    fn check_answer(&self, answer: &Value) -> Result<Vec<f64>, &'static str> {
+        let rows = answer.get("logits").and_then(Value::as_array);
+        let values: Option<Vec<Vec<f64>>> = rows.and_then(|rows| {
+            rows.iter()
+                .map(|row| row.as_array()?.iter().map(Value::as_f64).collect())
+                .collect()
+        });
+        match values {
+            Some(values)
+                if values.len() == self.batch
+                    && values
+                        .iter()
+                        .all(|row| row.len() == values[0].len() && !row.is_empty()) =>
+            {
+                Ok(values.concat())
+            }
+            _ => Err("{\"logits\": [[numbers]]}, a row an image"),
+        }
+    }
+
+    fn compare(&self, got: &[f64], reference: &[f64]) -> Agreement {
+        let difference = relative_difference(got, reference);
+        let tolerance = tolerance(self.dtype);
+        Agreement {
+            metrics: vec![("logit_max_relative_difference", difference)],
+            fault: (difference > tolerance).then(|| {
+                format!(
+                    "its logits differ from PyTorch eager in f32 by {difference:.1e} of the \
+                     largest |logit|; {tolerance:.0e} is allowed in {}",
+                    self.dtype
+                )
+            }),
+        }
     }
 }
 
