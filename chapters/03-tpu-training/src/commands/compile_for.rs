@@ -159,6 +159,7 @@ fn compile(plugin: &Plugin, name: &str, program: &Program) -> anyhow::Result<Est
         chips: topology.devices().len(),
         flops: number("flops"),
         bytes_accessed: number("bytes accessed"),
+        // An operation that the compiler cannot time counts -1: a sum that holds one says nothing.
         step_seconds: number("optimal_seconds").filter(|seconds| *seconds > 0.0),
         memory: compiled.memory()?,
         version: topology.platform_version().ok(),

@@ -5,7 +5,7 @@
 //! builder infers once more from the operands.
 
 use training_graph::{
-    Comparison, Convolution, DType, Graph, Literal, Node, Op, Program, Region, TensorType,
+    Comparison, Convolution, DType, Graph, Literal, Node, Op, Program, Region, TensorType, Value,
 };
 use xla::{ElementType, Shape, XlaBuilder, XlaComputation, XlaOp};
 
@@ -51,8 +51,7 @@ pub fn lower(program: &Program) -> Result<XlaComputation, XlaRsError> {
         let number = number as i64;
         inputs.push(builder.parameter(number, element_type(*dtype), &signed(dims), &name)?);
     }
-    let values = values(&builder, graph, &inputs)?;
-    let outputs: Vec<_> = program.outputs.iter().map(|output| &values[output.index()]).collect();
+    let outputs = outputs(&builder, graph, &inputs, &program.outputs)?;
     let root = builder.tuple(&outputs)?;
     for &(parameter, output) in &program.donated {
         builder.setup_alias(output as i64, parameter as i64);
@@ -67,33 +66,42 @@ pub fn lower(program: &Program) -> Result<XlaComputation, XlaRsError> {
 fn region(region: &Region, name: &str, as_tuple: bool) -> Result<XlaComputation, XlaRsError> {
     let builder = XlaBuilder::new(name);
     let graph = &region.graph;
-    let shape = |ty: &TensorType| {
-        Shape::array_with_type(element_type(ty.dtype), signed(&ty.dims))
-    };
-    let shapes = graph.parameters().iter().map(|&value| shape(graph.type_of(value))).collect();
+    let shape = |ty: &TensorType| Shape::array_with_type(element_type(ty.dtype), signed(&ty.dims));
+    let shapes = graph
+        .parameters()
+        .iter()
+        .map(|&value| shape(graph.type_of(value)))
+        .collect();
     let carried = builder.parameter_s(0, &Shape::tuple(shapes), "carried")?;
     let inputs = elements(&carried, graph.parameters().len())?;
-    let values = values(&builder, graph, &inputs)?;
-    let outputs: Vec<_> = region.outputs.iter().map(|output| &values[output.index()]).collect();
+    let outputs = outputs(&builder, graph, &inputs, &region.outputs)?;
     Ok(match as_tuple {
         true => builder.build(&builder.tuple(&outputs)?)?,
-        false => builder.build(outputs[0])?,
+        false => builder.build(&outputs[0])?,
     })
 }
 
 fn elements(tuple: &XlaOp, count: usize) -> Result<Vec<XlaOp>, xla::Error> {
-    (0..count as i64).map(|index| tuple.get_tuple_element(index)).collect()
+    (0..count as i64)
+        .map(|index| tuple.get_tuple_element(index))
+        .collect()
 }
 
-/// Every value of the graph, by its index. What no output needs, XLA drops.
-fn values(
+/// The wanted values. All of the graph is lowered; what they do not need, XLA drops.
+fn outputs(
     builder: &XlaBuilder,
     graph: &Graph,
     inputs: &[XlaOp],
+    wanted: &[Value],
 ) -> Result<Vec<XlaOp>, XlaRsError> {
+    // Values are numbered in the order in which nodes make them.
     let mut values: Vec<XlaOp> = vec![];
     for node in graph.nodes() {
-        let operands: Vec<_> = node.operands.iter().map(|operand| &values[operand.index()]).collect();
+        let operands: Vec<_> = node
+            .operands
+            .iter()
+            .map(|operand| &values[operand.index()])
+            .collect();
         let results = match &node.op {
             Op::Parameter { index, .. } => vec![inputs[*index].clone()],
             Op::While { condition, body } => {
@@ -106,7 +114,10 @@ fn values(
         };
         values.extend(results);
     }
-    Ok(values)
+    Ok(wanted
+        .iter()
+        .map(|value| values[value.index()].clone())
+        .collect())
 }
 
 // ANCHOR: result
@@ -121,9 +132,14 @@ fn result(
 ) -> Result<XlaOp, XlaRsError> {
     let TensorType { dtype, dims } = graph.type_of(node.result());
     let (ty, out) = (element_type(*dtype), signed(dims));
-    let lacks = |missing| Err(XlaRsError::Unsupported { op: node.op.name(), missing });
+    let lacks = |missing| {
+        Err(XlaRsError::Unsupported {
+            op: node.op.name(),
+            missing,
+        })
+    };
     Ok(match &node.op {
-        Op::Parameter { .. } | Op::While { .. } => unreachable!("values() makes these"),
+        Op::Parameter { .. } | Op::While { .. } => unreachable!("outputs() makes these"),
         Op::Constant(literal) => constant(builder, literal)?,
         Op::Iota { dim } => builder.iota(ty, &out, *dim as i64)?,
 
@@ -173,7 +189,11 @@ fn result(
         Op::Broadcast { mapping } => x[0].broadcast_in_dim(&out, &signed(mapping))?,
         Op::Reshape => x[0].reshape(&out)?,
         Op::Transpose { permutation } => x[0].transpose(&signed(permutation))?,
-        Op::Slice { start, limit, stride } => {
+        Op::Slice {
+            start,
+            limit,
+            stride,
+        } => {
             // One dimension a call: the crate does not bind XLA's Slice over all at once.
             let mut part = x[0].clone();
             for (dim, &size) in graph.dims(node.operands[0]).iter().enumerate() {
@@ -184,14 +204,20 @@ fn result(
             }
             part
         }
-        Op::Pad { value, low, high, interior } => {
+        Op::Pad {
+            value,
+            low,
+            high,
+            interior,
+        } => {
             let fill = match Literal::splat(*value, TensorType::scalar(*dtype)) {
                 Ok(fill) => constant(builder, &fill)?,
                 Err(_) => unreachable!("a scalar is not too large for memory"),
             };
             let edges = low.iter().zip(high).zip(interior);
-            let edges: Vec<_> =
-                edges.map(|((&low, &high), &between)| (low, high, between as i64)).collect();
+            let edges: Vec<_> = edges
+                .map(|((&low, &high), &between)| (low, high, between as i64))
+                .collect();
             x[0].pad(&fill, &edges)?
         }
         Op::Concatenate { dim } => x[0].concat_in_dim(&x[1..], *dim as i64)?,

@@ -1,14 +1,9 @@
 //! Training with the crate's client: what [`crate::trainer`] does with `pjrt-runtime`,
 //! for one step a call.
 
-use std::{cell::RefCell, time::Instant};
+use std::time::Instant;
 
-use accel::{
-    device::{self, Device, DeviceRequest, PJRT_DEVICE, Probe},
-    exit, human,
-    progress::Progress,
-    stdout::print_line,
-};
+use accel::{device::DeviceRequest, exit, human, progress::Progress, stdout::print_line};
 use clap::{Args, FromArgMatches};
 use training_graph::{Literal, Program, TensorType};
 use xla::{PjRtBuffer, PjRtClient, PjRtLoadedExecutable};
@@ -20,8 +15,9 @@ use crate::{
     config::{LoopStyle, TrainConfig},
     conv_forms::ConvForms,
     data_set::{DataSet, Pixels},
-    evaluation, network,
+    evaluation,
     failure::{Refused, Unavailable},
+    network,
     order::Order,
     parameters,
     schedule::Schedule,
@@ -41,32 +37,28 @@ pub fn run(args: &TrainArgs, config: &TrainConfig, data: &DataSet) -> anyhow::Re
     let start = Instant::now();
     let mut training = Training::new(client, config, data)?;
     let compile_seconds = start.elapsed().as_secs_f64();
-    progress.println(&format!("compiled in {}", human::duration(compile_seconds)));
-
-    let (mut seconds, mut images) = (0.0, 0);
-    let mut validation = training.evaluate()?;
+    let images = training.plan.steps * config.batch;
+    let mut seconds = 0.0;
     for epoch in 0..config.epochs {
         let start = Instant::now();
         let losses = training.epoch(epoch)?;
         let own = start.elapsed().as_secs_f64();
-        validation = training.evaluate()?;
+        seconds += own;
         progress.inc(1);
         progress.println(&format!(
-            "epoch {:>3}/{}  loss {:.4}  validation {:.2}%  {}",
+            "epoch {:>3}/{}  loss {:.4}  {}",
             epoch + 1,
             config.epochs,
             losses.iter().sum::<f32>() / losses.len() as f32,
-            100.0 * validation.accuracy,
-            human::rate((losses.len() * config.batch) as f64 / own, "images"),
+            human::rate(images as f64 / own, "images"),
         ));
-        seconds += own;
-        images += losses.len() * config.batch;
     }
+    let validation = training.evaluate(&data.validation)?;
     progress.finish();
     print_line(&format!(
-        "trained {images} images in {} ({}), compiled in {}",
+        "trained {} images in {}, compiled in {}",
+        config.epochs * images,
         human::duration(seconds),
-        human::rate(images as f64 / seconds, "images"),
         human::duration(compile_seconds),
     ))?;
     print_line(&format!(
@@ -84,8 +76,14 @@ fn refuse(args: &TrainArgs) -> anyhow::Result<()> {
     let plain = TrainArgs::from_arg_matches(&command.try_get_matches_from(["train"])?)?;
     let given = [
         ("--plugin", args.device.plugin.is_some()),
-        ("--steps-per-call", args.driving.steps_per_call.is_some_and(|steps| steps != 1)),
-        ("--loop", args.driving.loop_style != plain.driving.loop_style),
+        (
+            "--steps-per-call",
+            args.driving.steps_per_call.is_some_and(|steps| steps != 1),
+        ),
+        (
+            "--loop",
+            args.driving.loop_style != plain.driving.loop_style,
+        ),
         ("--out", args.out != plain.out),
         ("--resume", args.resume),
         ("--keep", args.keep != plain.keep),
@@ -101,55 +99,42 @@ fn refuse(args: &TrainArgs) -> anyhow::Result<()> {
     }
 }
 
-/// A client of the device that was asked for, as the archive has it.
+/// A client of the device that was asked for: the CPU, or the first GPU, as the crate
+/// compiles for its client's first device and has no option for another.
 fn open(request: DeviceRequest, progress: &Progress) -> anyhow::Result<PjRtClient> {
-    let archive = Archive(RefCell::new(None));
-    let selection = device::select(request, &archive)?;
-    progress.println(&format!("device {}; client of the crate xla", selection.reason));
-    Ok(match (selection.device, archive.0.take()) {
-        // The crate compiles for its client's first device; there is no option for another.
-        (Device::Cuda(index @ 1..), _) => {
-            return Err(Unavailable(format!(
-                "--device cuda:{index}: --lower xla-rs computes on the first GPU that it sees; \
-                 set CUDA_VISIBLE_DEVICES={index} and give --device cuda"
-            ))
-            .into());
+    // Memory as it is needed, up to nine tenths: see `crate::device`.
+    let gpu = || PjRtClient::gpu(0.9, false).map_err(|error| words(&error));
+    let (client, why) = match request {
+        DeviceRequest::Cpu => (PjRtClient::cpu(), "as asked".to_owned()),
+        DeviceRequest::Auto => match gpu() {
+            Ok(client) => (Ok(client), "a GPU works".to_owned()),
+            Err(error) => (PjRtClient::cpu(), format!("no GPU: {error}")),
+        },
+        DeviceRequest::Cuda(None | Some(0)) => match gpu() {
+            Ok(client) => (Ok(client), "as asked".to_owned()),
+            Err(error) => return Err(Unavailable(format!("--device {request}: {error}")).into()),
+        },
+        DeviceRequest::Cuda(Some(_)) | DeviceRequest::Tpu => {
+            let wrong = "--lower xla-rs runs on the CPU or the first GPU (CUDA_VISIBLE_DEVICES)";
+            return Err(Unavailable(format!("--device {request}: {wrong}")).into());
         }
-        (Device::Cuda(0), Some(gpu)) => gpu,
-        _ => PjRtClient::cpu().map_err(XlaRsError::Xla)?,
-    })
-}
-
-/// Looks for devices by making their clients, and keeps the GPU's.
-struct Archive(RefCell<Option<PjRtClient>>);
-
-impl Probe for Archive {
-    fn pjrt_device(&self) -> Option<String> {
-        std::env::var(PJRT_DEVICE).ok()
-    }
-
-    fn tpu(&self) -> Result<(), String> {
-        Err("--lower xla-rs runs on CPU and GPU".to_owned())
-    }
-
-    fn cuda_devices(&self) -> Result<usize, String> {
-        // Memory as it is needed, up to nine tenths: see `crate::device`.
-        let client = PjRtClient::gpu(0.9, false).map_err(|error| words(&error))?;
-        let count = client.addressable_device_count();
-        self.0.replace(Some(client));
-        Ok(count)
-    }
+    };
+    let client = client.map_err(XlaRsError::Xla)?;
+    let platform = client.platform_name();
+    progress.println(&format!(
+        "device {platform} ({why}); client of the crate xla"
+    ));
+    Ok(client)
 }
 
 /// A training in progress.
 struct Training<'a> {
     client: PjRtClient,
     config: &'a TrainConfig,
-    data: &'a DataSet,
+    rows: &'a [i32],
     plan: StepPlan,
     rate: Schedule,
     step: PjRtLoadedExecutable,
-    evaluation: PjRtLoadedExecutable,
     images: PjRtBuffer,
     labels: PjRtBuffer,
     /// Every carried input but the last two, `step` and `losses`.
@@ -157,7 +142,7 @@ struct Training<'a> {
 }
 
 impl<'a> Training<'a> {
-    /// Compiles both programs, brings the data set and the first weights to the device.
+    /// Compiles the training step, brings the data set and the first weights to the device.
     fn new(client: PjRtClient, config: &'a TrainConfig, data: &'a DataSet) -> anyhow::Result<Self> {
         network::check(&config.network)?;
         let parameters = parameters::parameters(&config.network);
@@ -180,16 +165,12 @@ impl<'a> Training<'a> {
             config.warmup_steps as u64,
             (config.epochs * plan.steps) as u64,
         )?;
-        let compiled = |program: Program| -> anyhow::Result<_> {
-            Ok(client.compile(&lower(&program)?).map_err(XlaRsError::Xla)?)
-        };
-        let batch = evaluation_batch(data);
-        let rows = evaluation::padded(&data.validation, batch).len();
-        let step = compiled(plan.program(1, LoopStyle::Unroll)?)?;
-        let evaluation = compiled(plan.evaluation(rows, batch)?)?;
+        let step = compile(&client, &plan.program(1, LoopStyle::Unroll)?)?;
 
         let pixels = match &data.pixels {
-            Pixels::U8 { bytes, .. } => Literal::from_bytes(plan.images.pixels_type(), bytes.clone()),
+            Pixels::U8 { bytes, .. } => {
+                Literal::from_bytes(plan.images.pixels_type(), bytes.clone())
+            }
             Pixels::F32(values) => Literal::from_f32(values, &plan.images.pixels_type().dims[..]),
         }?;
         let images = upload(&client, &pixels)?;
@@ -204,7 +185,18 @@ impl<'a> Training<'a> {
         for (_, ty) in &carried[state.len()..carried.len() - 2] {
             state.push(upload(&client, &Literal::splat(0.0, ty.clone())?)?);
         }
-        Ok(Training { client, config, data, plan, rate, step, evaluation, images, labels, state })
+        let rows = &data.train;
+        Ok(Training {
+            client,
+            config,
+            rows,
+            plan,
+            rate,
+            step,
+            images,
+            labels,
+            state,
+        })
     }
 
     // ANCHOR: epoch
@@ -214,7 +206,10 @@ impl<'a> Training<'a> {
         let kept = self.epoch_inputs(epoch)?;
         let mut carried = std::mem::take(&mut self.state);
         carried.push(upload(&self.client, &Literal::from(0i32))?);
-        carried.push(upload(&self.client, &Literal::from_f32(&vec![0.0; steps], [steps])?)?);
+        carried.push(upload(
+            &self.client,
+            &Literal::from_f32(&vec![0.0; steps], [steps])?,
+        )?);
         for _ in 0..steps {
             let read = [&self.images, &self.labels].into_iter().chain(&kept);
             carried = execute(&self.step, carried.iter().chain(read))?;
@@ -238,9 +233,11 @@ impl<'a> Training<'a> {
     /// Order, factors and key of the epoch, as the trainer has them.
     fn epoch_inputs(&self, epoch: usize) -> anyhow::Result<[PjRtBuffer; 3]> {
         let (steps, optimizer) = (self.plan.steps, &self.config.optimizer);
-        let order = Order::Shuffled { seed: self.config.seed };
-        let order = order.of_epoch(epoch as u64, self.data.train.len());
-        let rows = order.iter().map(|&place| self.data.train[place as usize]);
+        let order = Order::Shuffled {
+            seed: self.config.seed,
+        };
+        let order = order.of_epoch(epoch as u64, self.rows.len());
+        let rows = order.iter().map(|&place| self.rows[place as usize]);
         let rows: Vec<i32> = rows.take(steps * self.plan.batch).collect();
         let all = (epoch * steps) as u64..((epoch + 1) * steps) as u64;
         let factors: Vec<f32> = all
@@ -249,24 +246,28 @@ impl<'a> Training<'a> {
         let key = augment::key(self.config.seed, epoch);
         Ok([
             upload(&self.client, &Literal::from_i32(&rows, [rows.len()])?)?,
-            upload(&self.client, &Literal::from_f32(&factors, [steps, optimizer.factors()])?)?,
+            upload(
+                &self.client,
+                &Literal::from_f32(&factors, [steps, optimizer.factors()])?,
+            )?,
             upload(&self.client, &Literal::from_u32(&key, [2])?)?,
         ])
     }
 
-    /// Evaluates the network as it is on the validation rows.
-    fn evaluate(&self) -> anyhow::Result<Evaluation> {
-        let rows = &self.data.validation;
-        let padded = evaluation::padded(rows, evaluation_batch(self.data));
+    /// Evaluates the network as it is on some rows of the data set.
+    fn evaluate(&self, rows: &[i32]) -> anyhow::Result<Evaluation> {
+        let batch = rows.len().clamp(1, 512);
+        let padded = evaluation::padded(rows, batch);
+        let program = compile(&self.client, &self.plan.evaluation(padded.len(), batch)?)?;
         let places = upload(&self.client, &Literal::from_i32(&padded, [padded.len()])?)?;
         let mut carried = vec![];
         for (_, ty) in StepPlan::evaluation_carried() {
             carried.push(upload(&self.client, &Literal::splat(0.0, ty)?)?);
         }
         let tensors = &self.state[..self.plan.arrays.len()];
-        for _ in 0..padded.len() / evaluation_batch(self.data) {
+        for _ in 0..padded.len() / batch {
             let read = tensors.iter().chain([&self.images, &self.labels, &places]);
-            carried = execute(&self.evaluation, carried.iter().chain(read))?;
+            carried = execute(&program, carried.iter().chain(read))?;
         }
         let count = rows.len().max(1) as f64;
         Ok(Evaluation {
@@ -277,8 +278,8 @@ impl<'a> Training<'a> {
     }
 }
 
-fn evaluation_batch(data: &DataSet) -> usize {
-    data.validation.len().clamp(1, 512)
+fn compile(client: &PjRtClient, program: &Program) -> Result<PjRtLoadedExecutable, XlaRsError> {
+    Ok(client.compile(&lower(program)?)?)
 }
 
 /// Copies an array to the client's first device.
@@ -319,13 +320,22 @@ mod tests {
     #[ignore = "the archive of the crate xla; set XLA_EXTENSION_DIR"]
     fn losses_are_those_of_the_other_front_door() {
         let data = DataSet::made_up(128, 8, 1, 10);
-        let config = TrainConfig { epochs: 2, ..TrainConfig::digits() };
+        let config = TrainConfig {
+            epochs: 2,
+            ..TrainConfig::digits()
+        };
         let opened = device::open(DeviceRequest::Cpu, None).unwrap();
-        let driving = Driving { steps_per_call: 1, loop_style: LoopStyle::While };
+        let driving = Driving {
+            steps_per_call: 1,
+            loop_style: LoopStyle::While,
+        };
         let mut trainer = Trainer::new(&opened.client, 0, &config, &data, driving).unwrap();
         let mut training = Training::new(PjRtClient::cpu().unwrap(), &config, &data).unwrap();
         for epoch in 0..2 {
-            let expected = trainer.train_epoch(|_| ControlFlow::Continue(())).unwrap().losses;
+            let expected = trainer
+                .train_epoch(|_| ControlFlow::Continue(()))
+                .unwrap()
+                .losses;
             let got = training.epoch(epoch).unwrap();
             assert_eq!((expected.len(), got.len()), (1, 1));
             let off = (got[0] / expected[0] - 1.0).abs();

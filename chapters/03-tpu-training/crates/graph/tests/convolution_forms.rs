@@ -163,7 +163,7 @@ fn all_forms_are_equal() {
 #[test]
 fn each_form_gives_what_central_differences_give() {
     // Few and small: the forms are equal, and convolutions are differentiated
-    // in many ways in gradients.rs.
+    // in many ways in gradient_rules.rs.
     let case = Case {
         x: [2, 3, 2, 2],
         filter: [3, 2, 2, 2],

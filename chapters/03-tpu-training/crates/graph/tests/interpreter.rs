@@ -476,6 +476,27 @@ fn pooling_and_its_gradient() {
     assert_eq!(pooled, [-3., -3., -4.]);
 }
 
+#[test]
+fn arrays_without_elements() {
+    let empty = [f32s(&[], &[0, 2])];
+    assert_eq!(run_f32(&empty, |g, x| g.reduce_sum(x[0], &[0])), [0.; 2]);
+    assert_eq!(
+        run_f32(&empty, |g, x| g.reduce_max(x[0], &[0])),
+        [f32::NEG_INFINITY; 2]
+    );
+    assert_eq!(run_f32(&empty, |g, x| g.reduce_sum(x[0], &[1])), []);
+    assert_eq!(run_f32(&empty, |g, x| g.transpose(x[0], &[1, 0])), []);
+    assert_eq!(
+        run_f32(&empty, |g, x| g.pad(x[0], 7., &[1, 0], &[0, -1], &[3, 0])),
+        [7.]
+    );
+    let lowest = run(&[i32s(&[])], |g, x| g.reduce_max(x[0], &[0]));
+    assert_eq!(lowest, Literal::from(i32::MIN));
+    let columns = f32s(&[], &[2, 0]);
+    let product = run_f32([columns, empty[0].clone()], |g, x| g.matmul(x[0], x[1]));
+    assert_eq!(product, [0.; 4]);
+}
+
 type Build<'a> = dyn Fn(&mut Graph, Value, Value) -> Result<Vec<Value>, GraphError> + 'a;
 
 /// Carries (i, sum) and adds i to the sum while i < limit.

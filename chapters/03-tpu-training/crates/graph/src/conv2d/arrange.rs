@@ -140,7 +140,8 @@ pub(super) fn inputs_of_taps(
     geometry: &Geometry,
     axes: &[Axis],
 ) -> Result<Value, GraphError> {
-    side_by_side(g, x, geometry, axes, Tap::to_outputs)
+    let size = |axis: &Axis| axis.output;
+    side_by_side(g, x, geometry, axes, size, Tap::to_outputs)
 }
 
 /// `[S_1^T(y) S_2^T(y) ..]`: the output moved back to what each tap along
@@ -151,7 +152,8 @@ pub(super) fn outputs_of_taps(
     geometry: &Geometry,
     axes: &[Axis],
 ) -> Result<Value, GraphError> {
-    side_by_side(g, y, geometry, axes, Tap::to_inputs)
+    let size = |axis: &Axis| axis.input;
+    side_by_side(g, y, geometry, axes, size, Tap::to_inputs)
 }
 
 /// `sum of S_t(part t of x)`, for the parts that the taps along `axes` made.
@@ -185,21 +187,23 @@ pub(super) fn sum_to_inputs(
 }
 
 /// What `moved` makes of `x` for each tap along `axes`, side by side along the
-/// channels; zeros for taps that see nothing.
+/// channels; zeros for taps that see nothing. It has `size` elements along each.
 fn side_by_side(
     g: &mut Graph,
     x: Value,
     geometry: &Geometry,
     axes: &[Axis],
+    size: impl Fn(&Axis) -> usize,
     moved: impl Fn(&Tap, &mut Graph, Value) -> Result<Value, GraphError>,
 ) -> Result<Value, GraphError> {
+    let mut dims = g.dims(x).to_vec();
+    for axis in axes {
+        dims[axis.dim] = size(axis);
+    }
     let count = axes.iter().map(|axis| axis.window).product();
     let mut parts = vec![None; count];
-    let mut dims = g.dims(x).to_vec();
     for tap in geometry.taps(axes) {
-        let part = moved(&tap, g, x)?;
-        dims = g.dims(part).to_vec();
-        parts[tap.index] = Some(part);
+        parts[tap.index] = Some(moved(&tap, g, x)?);
     }
     let parts = parts
         .into_iter()

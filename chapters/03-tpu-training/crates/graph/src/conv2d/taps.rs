@@ -17,7 +17,7 @@ pub(super) struct Geometry {
 #[derive(Clone, Copy)]
 pub(super) struct Axis {
     /// Its position in NHWC.
-    dim: usize,
+    pub dim: usize,
     pub input: usize,
     pub output: usize,
     pub window: usize,

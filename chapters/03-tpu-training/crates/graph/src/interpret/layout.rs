@@ -44,7 +44,8 @@ pub fn pad(x: &Array, value: f32, low: &[i64], interior: &[usize], ty: &TensorTy
     let mut padded = vec![rounded(f64::from(value), ty.dtype); ty.element_count()];
     for (position, element) in positions(x.dims()).zip(&x.elements) {
         let steps = position.iter().zip(low).zip(interior);
-        let target = steps.map(|((at, low), interior)| low + (at * (interior + 1)) as i64);
+        let target = steps
+            .map(|((at, low), interior)| i128::from(*low) + *at as i128 * (*interior as i128 + 1));
         let inside = target.zip(&ty.dims).map(|(at, size)| {
             let at = usize::try_from(at).ok()?;
             (at < *size).then_some(at)
