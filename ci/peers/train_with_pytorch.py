@@ -21,7 +21,8 @@ class PyTorch:
 
         self.torch, self.resnet, self.spec = torch, resnet, spec
         torch.set_num_threads(spec["threads"])
-        torch.set_num_interop_threads(1)
+        if torch.get_num_interop_threads() != 1:  # can be set once a process
+            torch.set_num_interop_threads(1)
         if spec["device"] == "cuda":
             if not torch.cuda.is_available():
                 raise protocol.Unsupported("this PyTorch sees no GPU")

@@ -175,7 +175,11 @@ pub struct TrainArgs {
     #[arg(long, value_name = "TOPOLOGY")]
     pub compile_for: Option<String>,
     /// Folder, gs:// or s3:// URL for checkpoints, model and result.json.
-    #[arg(long, value_name = "PLACE", default_value = "results-local/03-tpu-training/train")]
+    #[arg(
+        long,
+        value_name = "PLACE",
+        default_value = "results-local/03-tpu-training/train"
+    )]
     pub out: Place,
     /// Go on from the newest checkpoint in PLACE.
     #[arg(long)]
@@ -310,7 +314,12 @@ pub struct ConvFormsArgs {
     #[arg(long, default_value_t = 16, value_parser = width)]
     pub width: usize,
     /// Heights and widths of the images that enter the network, in pixels.
-    #[arg(long, value_delimiter = ',', value_name = "PIXELS,...", default_value = "8,32")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "PIXELS,...",
+        default_value = "8,32"
+    )]
     pub images: Vec<usize>,
     /// Where it computes.
     #[command(flatten)]
@@ -339,7 +348,11 @@ pub struct LearnArgs {
     #[command(flatten)]
     pub device: DeviceArgs,
     /// Folder for the result files of this machine.
-    #[arg(long, value_name = "DIR", default_value = "results-local/03-tpu-training")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "results-local/03-tpu-training"
+    )]
     pub out: PathBuf,
     /// Short measurements: for looking, not for publishing.
     #[arg(long)]

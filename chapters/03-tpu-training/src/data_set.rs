@@ -108,11 +108,16 @@ impl DataSet {
             side: digits::SIDE,
             channels: 1,
             pixels: Pixels::U8 {
-                bytes: (0..data.len()).flat_map(|row| data.image(row)).copied().collect(),
+                bytes: (0..data.len())
+                    .flat_map(|row| data.image(row))
+                    .copied()
+                    .collect(),
                 scale: 16.0,
             },
             labels: data.labels.iter().map(|&label| label.into()).collect(),
-            class_names: (0..digits::CLASSES).map(|digit| digit.to_string()).collect(),
+            class_names: (0..digits::CLASSES)
+                .map(|digit| digit.to_string())
+                .collect(),
             mean: vec![],
             std: vec![],
             train: part(&rows.train),
@@ -139,15 +144,27 @@ impl DataSet {
         let held_out = train.len() - train.len() / 10;
         let all = train.len() + test.len();
         let rows = |from: usize, to: usize| (from as i32..to as i32).collect::<Vec<_>>();
-        let images = |data: &Cifar10| (0..data.len()).flat_map(|row| interleaved(data.image(row))).collect::<Vec<u8>>();
+        let images = |data: &Cifar10| {
+            (0..data.len())
+                .flat_map(|row| interleaved(data.image(row)))
+                .collect::<Vec<u8>>()
+        };
         let mut bytes = images(&train);
         bytes.extend(images(&test));
         DataSet {
             name: "cifar10".into(),
             side: cifar10::SIDE,
             channels: 3,
-            pixels: Pixels::U8 { bytes, scale: 255.0 },
-            labels: train.labels.iter().chain(&test.labels).map(|&label| label.into()).collect(),
+            pixels: Pixels::U8 {
+                bytes,
+                scale: 255.0,
+            },
+            labels: train
+                .labels
+                .iter()
+                .chain(&test.labels)
+                .map(|&label| label.into())
+                .collect(),
             class_names,
             mean: vec![],
             std: vec![],
@@ -212,9 +229,10 @@ impl DataSet {
         let elements = self.elements();
         let images = rows.iter().map(|&row| row as usize * elements);
         match &self.pixels {
-            Pixels::F32(values) => {
-                images.flat_map(|at| &values[at..at + elements]).copied().collect()
-            }
+            Pixels::F32(values) => images
+                .flat_map(|at| &values[at..at + elements])
+                .copied()
+                .collect(),
             Pixels::U8 { bytes, scale } => images
                 .flat_map(|at| bytes[at..at + elements].iter().enumerate())
                 .map(|(place, &byte)| {
@@ -244,7 +262,11 @@ impl DataSet {
         let classes = self.classes();
         let wrong = |&(_, &label): &(usize, &i32)| label < 0 || label as usize >= classes;
         if let Some((row, &label)) = self.labels.iter().enumerate().find(wrong) {
-            return Err(DataError::Label { row, label, classes });
+            return Err(DataError::Label {
+                row,
+                label,
+                classes,
+            });
         }
         let parts = [
             ("training", &self.train),
@@ -254,7 +276,11 @@ impl DataSet {
         for (part, rows) in parts {
             let outside = |row: &&i32| **row < 0 || **row as usize >= self.rows();
             if let Some(&row) = rows.iter().find(outside) {
-                return Err(DataError::Row { part, row, rows: self.rows() });
+                return Err(DataError::Row {
+                    part,
+                    row,
+                    rows: self.rows(),
+                });
             }
         }
         Ok(())
@@ -319,9 +345,18 @@ mod tests {
         data.labels[7] = 3;
         data.test.push(1797);
         let error = data.check().unwrap_err().to_string();
-        assert_eq!(error, "the test rows name row 1797; the data set has 1797 rows");
+        assert_eq!(
+            error,
+            "the test rows name row 1797; the data set has 1797 rows"
+        );
         data.labels.pop();
-        assert!(matches!(data.check(), Err(DataError::Count { images: 1797, labels: 1796 })));
+        assert!(matches!(
+            data.check(),
+            Err(DataError::Count {
+                images: 1797,
+                labels: 1796
+            })
+        ));
     }
 
     #[test]

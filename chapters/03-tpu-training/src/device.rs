@@ -9,9 +9,7 @@ use accel::{
     checkout::checkout_root,
     device::{self, Device, DeviceError, DeviceRequest, PJRT_DEVICE, Probe},
 };
-use pjrt_runtime::{
-    Client, ClientOption, Platform, Plugin, PluginError, SearchPath, find_plugin,
-};
+use pjrt_runtime::{Client, ClientOption, Platform, Plugin, PluginError, SearchPath, find_plugin};
 
 /// A device that is ready to compile and run.
 pub struct Opened {
@@ -125,7 +123,10 @@ fn open_named(path: &Path) -> Result<Opened, OpenError> {
         Some(Platform::Tpu) => Device::Tpu,
     };
     Ok(Opened {
-        reason: reason(&format!("{device}: the platform of --plugin is {platform:?}"), &plugin),
+        reason: reason(
+            &format!("{device}: the platform of --plugin is {platform:?}"),
+            &plugin,
+        ),
         device,
         client,
         plugin,
@@ -135,13 +136,18 @@ fn open_named(path: &Path) -> Result<Opened, OpenError> {
 
 fn reason(choice: &str, plugin: &Plugin) -> String {
     let version = plugin.api_version();
-    format!("{choice}; PJRT plugin {} (C API {version})", shown(plugin.path()))
+    format!(
+        "{choice}; PJRT plugin {} (C API {version})",
+        shown(plugin.path())
+    )
 }
 
 /// Relative to the checkout where it is inside.
 fn shown(path: &Path) -> String {
     let root = checkout_root();
-    let inside = root.as_deref().and_then(|root| path.strip_prefix(root).ok());
+    let inside = root
+        .as_deref()
+        .and_then(|root| path.strip_prefix(root).ok());
     inside.unwrap_or(path).display().to_string()
 }
 

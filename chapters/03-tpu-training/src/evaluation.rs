@@ -22,7 +22,7 @@ impl StepPlan {
     /// Names and types of an evaluation's carried inputs: the batch's number, i32
     /// `[]`, and two sums, f32 `[]`: losses in nats, and right answers.
     pub fn evaluation_carried() -> Vec<(String, TensorType)> {
-        let scalar = |name: &str, dtype| (name.to_owned(), TensorType::new(dtype, &[]));
+        let scalar = |name: &str, dtype| (name.to_owned(), TensorType::new(dtype, []));
         vec![
             scalar("number", DType::I32),
             scalar("loss_sum", DType::F32),
@@ -47,7 +47,7 @@ impl StepPlan {
         let tensors = declare(g, &tensors)?;
         let images = g.parameter("images", self.images.pixels_type())?;
         let labels = g.parameter("labels", self.images.labels_type())?;
-        let rows = g.parameter("rows", TensorType::new(DType::I32, &[rows]))?;
+        let rows = g.parameter("rows", TensorType::new(DType::I32, [rows]))?;
 
         let size = g.scalar(batch as f32, DType::I32)?;
         let start = g.mul(number, size)?;
@@ -61,7 +61,10 @@ impl StepPlan {
 
         let tensors = self.tensors(g, &tensors)?;
         let by_name = self.by_name(&tensors);
-        let style = Style { precision: self.precision, forms: &self.forms };
+        let style = Style {
+            precision: self.precision,
+            forms: &self.forms,
+        };
         let output = network::forward(g, &self.network, style, Mode::Inference, &by_name, x)?;
         let losses = g.softmax_cross_entropy_of_each(output.logits, labels)?;
         let right_each = self.right(g, output.logits, labels)?;
@@ -88,10 +91,13 @@ impl StepPlan {
         let tensors: Vec<_> = self.inputs().carried[..self.arrays.len()].to_vec();
         let tensors = declare(&mut graph, &tensors)?;
         let dims = [batch, side, side, self.network.channels];
-        let images = graph.parameter("images", TensorType::new(DType::F32, &dims))?;
+        let images = graph.parameter("images", TensorType::new(DType::F32, dims))?;
         let tensors = self.tensors(&mut graph, &tensors)?;
         let by_name = self.by_name(&tensors);
-        let style = Style { precision: self.precision, forms: &self.forms };
+        let style = Style {
+            precision: self.precision,
+            forms: &self.forms,
+        };
         let mode = Mode::Inference;
         let output = network::forward(&mut graph, &self.network, style, mode, &by_name, images)?;
         Ok(Program {

@@ -23,7 +23,9 @@ pub struct Unavailable(pub String);
 /// Prints the error and its causes; returns the exit code.
 pub fn report(error: &anyhow::Error) -> u8 {
     let closed = |cause: &(dyn std::error::Error + 'static)| {
-        cause.downcast_ref().is_some_and(StdoutError::is_closed_pipe)
+        cause
+            .downcast_ref()
+            .is_some_and(StdoutError::is_closed_pipe)
     };
     if error.chain().any(closed) {
         // The reader has what it wanted (`| head`): nothing failed.

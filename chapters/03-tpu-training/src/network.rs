@@ -78,7 +78,10 @@ pub fn forward(
         style,
         mode,
         parameters,
-        convs: convs.iter().map(|conv| (conv.name.as_str(), conv)).collect(),
+        convs: convs
+            .iter()
+            .map(|conv| (conv.name.as_str(), conv))
+            .collect(),
         statistics: HashMap::new(),
     };
     let mut x = net.compute_type(images)?;
@@ -165,18 +168,19 @@ impl Net<'_> {
         let (weight, bias) = (part("weight"), part("bias"));
         let (mean, variance) = (part("running_mean"), part("running_var"));
         match self.mode {
-            Mode::Inference => {
-                self.graph
-                    .batch_norm_inference(x, weight, bias, mean, variance, EPSILON)
-            }
+            Mode::Inference => self
+                .graph
+                .batch_norm_inference(x, weight, bias, mean, variance, EPSILON),
             Mode::Training => {
                 let batch = self.graph.batch_norm(x, weight, bias, EPSILON)?;
                 // PyTorch normalises by the variance over n and remembers the one over n - 1.
                 let dims = self.graph.dims(x);
                 let n = dims[..dims.len() - 1].iter().product::<usize>() as f32;
                 let unbiased = self.graph.mul_scalar(batch.variance, n / (n - 1.0))?;
-                self.statistics.insert(format!("{name}.running_mean"), batch.mean);
-                self.statistics.insert(format!("{name}.running_var"), unbiased);
+                self.statistics
+                    .insert(format!("{name}.running_mean"), batch.mean);
+                self.statistics
+                    .insert(format!("{name}.running_var"), unbiased);
                 Ok(batch.y)
             }
         }

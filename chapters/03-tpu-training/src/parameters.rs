@@ -78,14 +78,18 @@ impl Parameter {
         match self.file_dims[..] {
             [_, input, height, width] => {
                 let deviation = (2.0 / (input * height * width) as f64).sqrt();
-                (0..count).map(|_| {
+                (0..count)
+                    .map(|_| {
                         let draw: f64 = StandardNormal.sample(&mut random);
                         (draw * deviation) as f32
-                    }).collect()
+                    })
+                    .collect()
             }
             [_, features] => {
                 let bound = 1.0 / (features as f64).sqrt();
-                (0..count).map(|_| random.random_range(-bound..bound) as f32).collect()
+                (0..count)
+                    .map(|_| random.random_range(-bound..bound) as f32)
+                    .collect()
             }
             _ if self.name.ends_with("running_var") => vec![1.0; count],
             _ if self.name.ends_with(".weight") => vec![1.0; count],
@@ -113,14 +117,18 @@ fn permuted(values: &[f32], dims: [usize; 4], order: [usize; 4]) -> Vec<f32> {
 /// Every tensor of the network: first the learned ones, then the running ones,
 /// each in torchvision's order. Programs, optimiser and checkpoints keep this order.
 pub fn parameters(config: &Config) -> Vec<Parameter> {
-    let all = config.specs().into_iter().filter(|spec| !spec.optional).map(|spec| Parameter {
-        role: match spec.name.contains("running_") {
-            true => Role::Running,
-            false => Role::Learned,
-        },
-        name: spec.name,
-        file_dims: spec.shape,
-    });
+    let all = config
+        .specs()
+        .into_iter()
+        .filter(|spec| !spec.optional)
+        .map(|spec| Parameter {
+            role: match spec.name.contains("running_") {
+                true => Role::Running,
+                false => Role::Learned,
+            },
+            name: spec.name,
+            file_dims: spec.shape,
+        });
     let (mut learned, running): (Vec<_>, Vec<_>) = all.partition(|p| p.role == Role::Learned);
     learned.extend(running);
     learned
@@ -149,7 +157,9 @@ impl Array {
     /// * `values`: of every parameter, in a file's order of elements
     pub fn pack(&self, parameters: &[Parameter], values: &[Vec<f32>]) -> Vec<f32> {
         let parts = self.parts.iter();
-        parts.flat_map(|&part| parameters[part].to_device_order(&values[part])).collect()
+        parts
+            .flat_map(|&part| parameters[part].to_device_order(&values[part]))
+            .collect()
     }
 
     /// Its tensors, in a file's order of elements, by their places.
@@ -177,9 +187,17 @@ pub fn arrays(parameters: &[Parameter]) -> Vec<Array> {
             .filter(|&place| parameters[place].file_dims.len() == 1)
             .collect();
         let elements = parts.iter().map(|&part| parameters[part].elements()).sum();
-        Array { name: name.into(), dims: vec![elements], role, parts }
+        Array {
+            name: name.into(),
+            dims: vec![elements],
+            role,
+            parts,
+        }
     };
-    let alone = parameters.iter().enumerate().filter(|(_, p)| p.file_dims.len() > 1);
+    let alone = parameters
+        .iter()
+        .enumerate()
+        .filter(|(_, p)| p.file_dims.len() > 1);
     let mut arrays: Vec<_> = alone
         .map(|(place, parameter)| Array {
             name: parameter.name.clone(),
@@ -236,7 +254,12 @@ mod tests {
         let mut back = vec![vec![]; all.len()];
         for array in arrays(&all) {
             let packed = array.pack(&all, &values);
-            assert_eq!(packed.len(), array.dims.iter().product::<usize>(), "{}", array.name);
+            assert_eq!(
+                packed.len(),
+                array.dims.iter().product::<usize>(),
+                "{}",
+                array.name
+            );
             for (place, tensor) in array.unpack(&all, &packed) {
                 back[place] = tensor;
             }
@@ -248,11 +271,21 @@ mod tests {
     fn first_values_have_the_deviation_that_the_paper_gives() {
         let all = parameters(&TrainConfig::digits().network);
         let values = initial(&all, 7);
-        let place = all.iter().position(|p| p.name == "layer4.1.conv2.weight").unwrap();
+        let place = all
+            .iter()
+            .position(|p| p.name == "layer4.1.conv2.weight")
+            .unwrap();
         let (count, wanted) = (values[place].len() as f64, 2.0 / (128.0 * 9.0));
-        let variance = values[place].iter().map(|&v| f64::from(v).powi(2)).sum::<f64>() / count;
+        let variance = values[place]
+            .iter()
+            .map(|&v| f64::from(v).powi(2))
+            .sum::<f64>()
+            / count;
         // 147,456 draws: the variance is within 2% at over five standard errors.
-        assert!((variance / wanted - 1.0).abs() < 0.02, "{variance} against {wanted}");
+        assert!(
+            (variance / wanted - 1.0).abs() < 0.02,
+            "{variance} against {wanted}"
+        );
         assert_eq!(values, initial(&all, 7));
         assert_ne!(values[0], initial(&all, 8)[0]);
     }

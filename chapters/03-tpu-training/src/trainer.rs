@@ -195,7 +195,11 @@ impl Trainer {
         ];
         for (what, network, data) in expected {
             if network != data {
-                return Err(TrainError::Mismatch { what, network, data });
+                return Err(TrainError::Mismatch {
+                    what,
+                    network,
+                    data,
+                });
             }
         }
         let parameters = parameters::parameters(&config.network);
@@ -205,7 +209,7 @@ impl Trainer {
             parameters,
             optimizer: config.optimizer,
             precision: config.precision,
-            forms: ConvForms::new(config.conv, &client.platform_name()),
+            forms: ConvForms::new(config.conv, client.platform_name()),
             images: Images::of(data),
             batch: config.batch,
             steps: data.train.len() / config.batch,
@@ -214,10 +218,12 @@ impl Trainer {
                 .then(|| Augmentation::for_images(data.side, data.channels)),
         };
         let pixels = match &data.pixels {
-            Pixels::U8 { bytes, .. } => Literal::from_bytes(plan.images.pixels_type(), bytes.clone()),
+            Pixels::U8 { bytes, .. } => {
+                Literal::from_bytes(plan.images.pixels_type(), bytes.clone())
+            }
             Pixels::F32(values) => Literal::from_f32(values, &plan.images.pixels_type().dims[..]),
         }?;
-        let labels = Literal::from_i32(&data.labels, &[data.rows()])?;
+        let labels = Literal::from_i32(&data.labels, [data.rows()])?;
         let rate = Schedule::new(
             config.schedule,
             config.learning_rate,
@@ -247,7 +253,9 @@ impl Trainer {
         };
         let slots = trainer.config.optimizer.slots().iter();
         let zeros = |parameter: &Parameter| vec![0.0; parameter.elements()];
-        let slots = slots.flat_map(|_| trainer.learned().iter().map(zeros)).collect();
+        let slots = slots
+            .flat_map(|_| trainer.learned().iter().map(zeros))
+            .collect();
         trainer.restore(&Snapshot {
             epoch: 0,
             step: 0,
@@ -266,7 +274,10 @@ impl Trainer {
     /// The learned ones of them, in the order of a snapshot's slots.
     pub fn learned(&self) -> &[Parameter] {
         let parameters = &self.plan.parameters;
-        let count = parameters.iter().filter(|p| p.role == Role::Learned).count();
+        let count = parameters
+            .iter()
+            .filter(|p| p.role == Role::Learned)
+            .count();
         &parameters[..count]
     }
 
@@ -318,9 +329,15 @@ impl Trainer {
         let learned = self.learned().len();
         let slots = self.config.optimizer.slots();
         let names = slots.iter().flat_map(|slot| {
-            self.learned().iter().map(move |p| (format!("{}.{slot}", p.name), p.elements()))
+            self.learned()
+                .iter()
+                .map(move |p| (format!("{}.{slot}", p.name), p.elements()))
         });
-        let own = self.plan.parameters.iter().map(|p| (p.name.clone(), p.elements()));
+        let own = self
+            .plan
+            .parameters
+            .iter()
+            .map(|p| (p.name.clone(), p.elements()));
         let expected: Vec<_> = own.chain(names).collect();
         let values: Vec<_> = snapshot.tensors.iter().chain(&snapshot.slots).collect();
         let wrong = |name: &str, expected, got| TrainError::Elements {
@@ -403,7 +420,9 @@ impl Trainer {
             let program = self.plan.program(many, self.driving.loop_style)?;
             self.many = Some(self.compiled(&program)?);
         }
-        if (many <= 1 || left % many != 0 || self.plan.steps % many != 0) && self.one.is_none() {
+        if (many <= 1 || !left.is_multiple_of(many) || !self.plan.steps.is_multiple_of(many))
+            && self.one.is_none()
+        {
             let program = self.plan.program(1, self.driving.loop_style)?;
             self.one = Some(self.compiled(&program)?);
         }
@@ -482,7 +501,9 @@ impl Trainer {
     /// Order, factors and key of the epoch: the inputs that change from one to the next.
     fn epoch_inputs(&self) -> Result<Vec<Buffer>, TrainError> {
         let count = self.plan.steps * self.plan.batch;
-        let order = self.order.of_epoch(self.epoch as u64, self.train_rows.len());
+        let order = self
+            .order
+            .of_epoch(self.epoch as u64, self.train_rows.len());
         let rows: Vec<i32> = order
             .iter()
             .take(count)
@@ -495,9 +516,9 @@ impl Trainer {
             factors.extend(self.config.optimizer.factors_of_step(step, rate));
         }
         let dims = [self.plan.steps, self.config.optimizer.factors()];
-        let factors = Literal::from_f32(&factors, &dims)?;
+        let factors = Literal::from_f32(&factors, dims)?;
         let key = augment::key(self.config.seed, self.epoch);
-        let key = Literal::from_u32(&key, &[2])?;
+        let key = Literal::from_u32(&key, [2])?;
         Ok(vec![
             self.upload_i32(&rows, &[count])?,
             bridge::to_device(&self.client, self.device, &factors)?,
@@ -548,13 +569,17 @@ impl Trainer {
     pub fn evaluate(&mut self, rows: &[i32]) -> Result<Evaluation, TrainError> {
         let batch = rows.len().clamp(1, 512);
         let padded = evaluation::padded(rows, batch);
-        if self.evaluate.as_ref().is_none_or(|(size, _)| *size != padded.len()) {
+        if self
+            .evaluate
+            .as_ref()
+            .is_none_or(|(size, _)| *size != padded.len())
+        {
             let program = self.plan.evaluation(padded.len(), batch)?;
             self.evaluate = Some((padded.len(), self.compiled(&program)?));
         }
         let (_, program) = self.evaluate.as_ref().expect("compiled above");
         let places = self.upload_i32(&padded, &[padded.len()])?;
-        let scalar = |value: f32| Literal::from_f32(&[value], &[]);
+        let scalar = |value: f32| Literal::from_f32(&[value], []);
         let mut carried = vec![
             self.upload_i32(&[0], &[])?,
             bridge::to_device(&self.client, self.device, &scalar(0.0)?)?,
@@ -588,7 +613,7 @@ impl Trainer {
         let count = pixels.len() / elements;
         let program = self.plan.inference(side, count)?;
         let dims = [count, side, side, self.config.network.channels];
-        let images = Literal::from_f32(pixels, &dims)?;
+        let images = Literal::from_f32(pixels, dims)?;
         let images = bridge::to_device(&self.client, self.device, &images)?;
         let program = self.compiled(&program)?;
         let tensors = self.state[..self.plan.arrays.len()].iter();
@@ -604,7 +629,7 @@ impl Trainer {
     }
 
     fn upload_f32(&self, values: &[f32]) -> Result<Buffer, TrainError> {
-        let literal = Literal::from_f32(values, &[values.len()])?;
+        let literal = Literal::from_f32(values, [values.len()])?;
         Ok(bridge::to_device(&self.client, self.device, &literal)?)
     }
 }

@@ -13,12 +13,12 @@ use datasets::checkpoint::Description;
 
 use crate::{
     checkpoint::{CheckpointError, EpochRecord, NamedTensor, Progress, TrainingState},
+    config::TrainConfig,
     data_set::DataSet,
     device::Opened,
     run_folder::RunFolder,
     store::Place,
     trainer::{Driving, Epoch, Evaluation, Snapshot, TrainError, Trainer},
-    config::TrainConfig,
 };
 
 /// Why a run ended without a result.
@@ -131,7 +131,13 @@ pub fn train(
 ) -> Result<Outcome, RunError> {
     let mut folder = RunFolder::open(&options.out, options.keep)?;
     let mut run = Run {
-        trainer: Trainer::new(&opened.client, opened.ordinal, config, data, options.driving)?,
+        trainer: Trainer::new(
+            &opened.client,
+            opened.ordinal,
+            config,
+            data,
+            options.driving,
+        )?,
         config: serde_json::to_value(config)?,
         description: description(config, data),
         history: vec![],
@@ -164,10 +170,16 @@ pub fn train(
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
         };
-        let epoch = run.trainer.train_epoch(go_on).map_err(|source| match &saved {
-            Some(folder) => RunError::AfterCheckpoint { source, folder: String::clone(folder) },
-            None => source.into(),
-        })?;
+        let epoch = run
+            .trainer
+            .train_epoch(go_on)
+            .map_err(|source| match &saved {
+                Some(folder) => RunError::AfterCheckpoint {
+                    source,
+                    folder: String::clone(folder),
+                },
+                None => source.into(),
+            })?;
         if epoch.stopped {
             let place = folder.save(&run.state()?)?.checkpoint;
             tell(News::Stopped { folder: &place });
@@ -179,16 +191,24 @@ pub fn train(
         run.record(&epoch, validation);
         saved = Some(folder.save(&run.state()?)?.checkpoint);
         let record = &run.history[run.history.len() - 1];
-        tell(News::Epoch { record, epoch: &epoch, validation });
+        tell(News::Epoch {
+            record,
+            epoch: &epoch,
+            validation,
+        });
         outcome.validation = Some(validation);
         outcome.epochs.push(epoch);
     }
     if !outcome.stopped {
         let test = run.trainer.evaluate(&data.test)?;
         outcome.test = Some(test);
-        let accuracy = [("test_accuracy", test.accuracy), ("test_images", test.images as f64)];
-        let extra: BTreeMap<_, _> =
-            accuracy.map(|(name, value)| (name.to_owned(), value.to_string())).into();
+        let accuracy = [
+            ("test_accuracy", test.accuracy),
+            ("test_images", test.images as f64),
+        ];
+        let extra: BTreeMap<_, _> = accuracy
+            .map(|(name, value)| (name.to_owned(), value.to_string()))
+            .into();
         outcome.model = Some(folder.publish_model(&run.state()?, &extra)?);
     }
     outcome.compile_seconds = run.trainer.compile_time().as_secs_f64();
@@ -211,6 +231,9 @@ fn description(config: &TrainConfig, data: &DataSet) -> Description {
         labels: Some(data.class_names.clone()),
     }
 }
+
+/// Names and shapes of tensors, in order.
+type Shapes = Vec<(String, Vec<usize>)>;
 
 struct Run {
     trainer: Trainer,
@@ -252,9 +275,11 @@ impl Run {
     }
 
     /// Names and file shapes of the model's tensors and the optimiser's.
-    fn shapes(&self) -> (Vec<(String, Vec<usize>)>, Vec<(String, Vec<usize>)>) {
+    fn shapes(&self) -> (Shapes, Shapes) {
         let model = self.trainer.parameters().iter();
-        let model = model.map(|p| (p.name.clone(), p.file_dims.clone())).collect();
+        let model = model
+            .map(|p| (p.name.clone(), p.file_dims.clone()))
+            .collect();
         let slots = self.trainer.config().optimizer.slots().iter();
         let optimizer = slots.flat_map(|slot| {
             let learned = self.trainer.learned().iter();
@@ -270,7 +295,9 @@ impl Run {
             step: self.trainer.total_steps(),
             loss: losses.sum::<f64>() / epoch.losses.len().max(1) as f64,
             accuracy: Some(validation.accuracy),
-            learning_rate: self.trainer.learning_rate_at(self.trainer.total_steps() - 1),
+            learning_rate: self
+                .trainer
+                .learning_rate_at(self.trainer.total_steps() - 1),
             images: epoch.images as u64,
             seconds: epoch.seconds,
         });
@@ -281,7 +308,9 @@ impl Run {
         let (model, optimizer) = self.shapes();
         let named = |shapes: Vec<(String, Vec<usize>)>, values: Vec<Vec<f32>>| {
             let tensors = shapes.into_iter().zip(values);
-            tensors.map(|((name, dims), data)| NamedTensor { name, dims, data }).collect()
+            tensors
+                .map(|((name, dims), data)| NamedTensor { name, dims, data })
+                .collect()
         };
         Ok(TrainingState {
             model: named(model, snapshot.tensors),

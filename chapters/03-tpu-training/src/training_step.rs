@@ -57,12 +57,12 @@ impl Images {
             Some(_) => DType::U8,
             None => DType::F32,
         };
-        TensorType::new(dtype, &[self.rows, self.side, self.side, self.channels])
+        TensorType::new(dtype, [self.rows, self.side, self.side, self.channels])
     }
 
     /// Type of all labels together.
     pub fn labels_type(&self) -> TensorType {
-        TensorType::new(DType::I32, &[self.rows])
+        TensorType::new(DType::I32, [self.rows])
     }
 
     /// The images of some rows, normalised, f32 `[batch, side, side, channels]`.
@@ -80,7 +80,7 @@ impl Images {
         // (x / scale - mean) / std as one product and one sum.
         let dims = graph.dims(x).to_vec();
         let mut by_channel = |values: Vec<f32>| {
-            let values = graph.constant(Literal::from_f32(&values, &[self.channels])?)?;
+            let values = graph.constant(Literal::from_f32(&values, [self.channels])?)?;
             graph.broadcast(values, &dims, &[3])
         };
         let factor = by_channel(self.std.iter().map(|std| 1.0 / (scale * std)).collect())?;
@@ -138,21 +138,31 @@ impl StepPlan {
                 carried.push((format!("{}.{slot}", array.name), f32(&array.dims)));
             }
         }
-        carried.push(("step".into(), TensorType::new(DType::I32, &[])));
+        carried.push(("step".into(), TensorType::new(DType::I32, [])));
         carried.push(("losses".into(), f32(&[self.steps])));
         let kept = vec![
             ("images".into(), self.images.pixels_type()),
             ("labels".into(), self.images.labels_type()),
-            ("order".into(), TensorType::new(DType::I32, &[self.steps * self.batch])),
-            ("factors".into(), f32(&[self.steps, self.optimizer.factors()])),
-            ("key".into(), TensorType::new(DType::U32, &[2])),
+            (
+                "order".into(),
+                TensorType::new(DType::I32, [self.steps * self.batch]),
+            ),
+            (
+                "factors".into(),
+                f32(&[self.steps, self.optimizer.factors()]),
+            ),
+            ("key".into(), TensorType::new(DType::U32, [2])),
         ];
         Inputs { carried, kept }
     }
 
     /// The arrays that gradients change: the first ones.
     pub fn learned(&self) -> &[Array] {
-        let count = self.arrays.iter().filter(|array| array.role == Role::Learned).count();
+        let count = self
+            .arrays
+            .iter()
+            .filter(|array| array.role == Role::Learned)
+            .count();
         &self.arrays[..count]
     }
 
@@ -167,7 +177,9 @@ impl StepPlan {
         let mut carried = declare(&mut graph, &inputs.carried)?;
         let kept = declare(&mut graph, &inputs.kept)?;
         match style {
-            LoopStyle::While if steps > 1 => carried = self.repeat(&mut graph, carried, kept, steps)?,
+            LoopStyle::While if steps > 1 => {
+                carried = self.repeat(&mut graph, carried, kept, steps)?
+            }
             _ => {
                 for _ in 0..steps {
                     carried = self.step(&mut graph, &carried, &kept)?;
@@ -194,7 +206,7 @@ impl StepPlan {
     ) -> Result<Vec<Value>, GraphError> {
         let changed = carried.len();
         let inputs = self.inputs();
-        let counter = ("counter".to_owned(), TensorType::new(DType::I32, &[]));
+        let counter = ("counter".to_owned(), TensorType::new(DType::I32, []));
         let types = [inputs.carried, inputs.kept, vec![counter]].concat();
 
         let mut condition = Graph::new();
@@ -214,8 +226,14 @@ impl StepPlan {
 
         let zero = graph.scalar(0.0, DType::I32)?;
         let start = [carried, kept, vec![zero]].concat();
-        let condition = Region { graph: condition, outputs: vec![go_on] };
-        let body = Region { graph: body, outputs: next };
+        let condition = Region {
+            graph: condition,
+            outputs: vec![go_on],
+        };
+        let body = Region {
+            graph: body,
+            outputs: next,
+        };
         let mut end = graph.while_loop(&start, condition, body)?;
         end.truncate(changed);
         Ok(end)
@@ -243,10 +261,17 @@ impl StepPlan {
         let (arrays, slots) = state.split_at(self.arrays.len());
         let tensors = self.tensors(graph, arrays)?;
         let by_name = self.by_name(&tensors);
-        let style = Style { precision: self.precision, forms: &self.forms };
+        let style = Style {
+            precision: self.precision,
+            forms: &self.forms,
+        };
         let output = network::forward(graph, &self.network, style, Mode::Training, &by_name, x)?;
         let loss = graph.softmax_cross_entropy(output.logits, labels)?;
-        let learned: Vec<_> = self.learned().iter().flat_map(|array| &array.parts).collect();
+        let learned: Vec<_> = self
+            .learned()
+            .iter()
+            .flat_map(|array| &array.parts)
+            .collect();
         let wanted: Vec<_> = learned.iter().map(|&&part| tensors[part]).collect();
         let mut gradients = vec![None; self.parameters.len()];
         for (part, gradient) in learned.iter().zip(graph.gradients(loss, &wanted)?) {
@@ -257,12 +282,21 @@ impl StepPlan {
         let mut next = vec![];
         let mut next_slots = vec![vec![]; self.optimizer.slots().len()];
         for (place, array) in self.learned().iter().enumerate() {
-            let parts: Vec<_> = array.parts.iter().filter_map(|&part| gradients[part]).collect();
+            let parts: Vec<_> = array
+                .parts
+                .iter()
+                .filter_map(|&part| gradients[part])
+                .collect();
             let gradient = packed(graph, &parts)?;
             let own = slots.iter().skip(place).step_by(self.learned().len());
             let own: Vec<_> = own.copied().collect();
             let (new, kept) = optimizer::update(
-                graph, &self.optimizer, &factors, arrays[place], gradient, &own,
+                graph,
+                &self.optimizer,
+                &factors,
+                arrays[place],
+                gradient,
+                &own,
             )?;
             next.push(new);
             for (all, slot) in next_slots.iter_mut().zip(kept) {
@@ -308,7 +342,10 @@ impl StepPlan {
 
     /// The network's tensors by torchvision's names.
     pub(crate) fn by_name(&self, tensors: &[Value]) -> HashMap<String, Value> {
-        let names = self.parameters.iter().map(|parameter| parameter.name.clone());
+        let names = self
+            .parameters
+            .iter()
+            .map(|parameter| parameter.name.clone());
         names.zip(tensors.iter().copied()).collect()
     }
 

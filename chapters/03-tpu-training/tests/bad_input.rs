@@ -41,7 +41,9 @@ fn program(plugin: &Path) -> Command {
 /// Runs a small training and checks its exit code; returns what it said.
 fn train(plugin: &Path, out: &Path, words: &[&str], code: i32) -> String {
     let output = program(plugin)
-        .args(["train", "--device", "cpu", "--width", "4", "--conv", "products", "--quiet"])
+        .args([
+            "train", "--device", "cpu", "--width", "4", "--conv", "products", "--quiet",
+        ])
         .args(words)
         .arg("--out")
         .arg(out)
@@ -68,34 +70,56 @@ fn numbers_that_cannot_be_trained_with_are_refused(plugin: &Path) {
         (&["--lr", "inf"], &["lr = inf"]),
         (&["--momentum", "1"], &["momentum = 1", "0 <= value < 1"]),
         (&["--weight-decay", "-1"], &["weight-decay = -1"]),
-        (&["--batch", "2000"], &["batch = 2000", "1259 training rows"]),
+        (
+            &["--batch", "2000"],
+            &["batch = 2000", "1259 training rows"],
+        ),
         (&["--batch", "1"], &["batch = 1", "at least 2"]),
         (&["--batch", "0"], &["from 1 to"]),
         (&["--epochs", "0"], &["epochs = 0"]),
-        (&["--epochs", "1", "--warmup-steps", "20"], &["warmup-steps = 20", "19 steps"]),
-        (&["--arch", "resnet50"], &["bottleneck", "resnet18 or resnet34"]),
+        (
+            &["--epochs", "1", "--warmup-steps", "20"],
+            &["warmup-steps = 20", "19 steps"],
+        ),
+        (
+            &["--arch", "resnet50"],
+            &["bottleneck", "resnet18 or resnet34"],
+        ),
     ];
     let scratch = tempfile::tempdir().unwrap();
     for (words, parts) in cases {
         says(&train(plugin, scratch.path(), words, 2), parts);
     }
     let wrong = ["--optimizer", "adamw", "--momentum", "0.9"];
-    says(&train(plugin, scratch.path(), &wrong, 2), &["belongs to SGD"]);
-    assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 0, "nothing was begun");
+    says(
+        &train(plugin, scratch.path(), &wrong, 2),
+        &["belongs to SGD"],
+    );
+    assert_eq!(
+        fs::read_dir(scratch.path()).unwrap().count(),
+        0,
+        "nothing was begun"
+    );
 }
 
 fn a_plugin_that_is_none_is_a_device_error(plugin: &Path) {
     let scratch = tempfile::tempdir().unwrap();
     let text = scratch.path().join("text.so");
     fs::write(&text, "not a library").unwrap();
-    for (path, part) in [(text.as_path(), "text.so"), (Path::new("/nowhere/x.so"), "/nowhere/x.so")] {
+    for (path, part) in [
+        (text.as_path(), "text.so"),
+        (Path::new("/nowhere/x.so"), "/nowhere/x.so"),
+    ] {
         let words = ["--plugin", path.to_str().unwrap()];
         says(&train(plugin, scratch.path(), &words, 3), &[part]);
     }
     // A library that is no plugin: this machine's C library.
-    if let Some(library) = ["/lib/x86_64-linux-gnu/libm.so.6", "/lib/aarch64-linux-gnu/libm.so.6"]
-        .into_iter()
-        .find(|path| Path::new(path).is_file())
+    if let Some(library) = [
+        "/lib/x86_64-linux-gnu/libm.so.6",
+        "/lib/aarch64-linux-gnu/libm.so.6",
+    ]
+    .into_iter()
+    .find(|path| Path::new(path).is_file())
     {
         let message = train(plugin, scratch.path(), &["--plugin", library], 3);
         says(&message, &["libm", "GetPjrtApi"]);
@@ -120,7 +144,10 @@ fn a_device_that_is_not_here_is_a_device_error(plugin: &Path) {
 
 fn resuming_from_nothing_is_refused(plugin: &Path) {
     let scratch = tempfile::tempdir().unwrap();
-    says(&train(plugin, scratch.path(), &["--resume"], 2), &["expected a checkpoint", "without --resume"]);
+    says(
+        &train(plugin, scratch.path(), &["--resume"], 2),
+        &["expected a checkpoint", "without --resume"],
+    );
 }
 
 fn a_folder_with_checkpoints_is_not_overwritten(plugin: &Path) {
@@ -137,7 +164,10 @@ fn a_checkpoint_of_another_run_is_refused_with_all_differences(plugin: &Path) {
     train(plugin, scratch.path(), &["--epochs", "1"], 0);
     let words = ["--epochs", "1", "--resume", "--seed", "9", "--batch", "32"];
     let message = train(plugin, scratch.path(), &words, 2);
-    says(&message, &["seed: expected 9, got 0", "batch: expected 32, got 64"]);
+    says(
+        &message,
+        &["seed: expected 9, got 0", "batch: expected 32, got 64"],
+    );
 }
 
 /// The checkpoints of a folder, oldest first.
@@ -156,12 +186,32 @@ fn a_truncated_checkpoint_is_passed_over_for_the_one_before(plugin: &Path) {
     let words = ["--epochs", "3", "--warmup-steps", "0"];
     train(plugin, undisturbed.path(), &words, 0);
     let scratch = tempfile::tempdir().unwrap();
-    train(plugin, scratch.path(), &["--epochs", "2", "--warmup-steps", "0", "--schedule", "constant"], 0);
+    train(
+        plugin,
+        scratch.path(),
+        &[
+            "--epochs",
+            "2",
+            "--warmup-steps",
+            "0",
+            "--schedule",
+            "constant",
+        ],
+        0,
+    );
     let newest = checkpoints(scratch.path()).pop().unwrap();
     let file = newest.join("model.safetensors");
     let bytes = fs::read(&file).unwrap();
     fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();
-    let words = ["--epochs", "2", "--warmup-steps", "0", "--schedule", "constant", "--resume"];
+    let words = [
+        "--epochs",
+        "2",
+        "--warmup-steps",
+        "0",
+        "--schedule",
+        "constant",
+        "--resume",
+    ];
     let message = train(plugin, scratch.path(), &words, 0);
     says(&message, &["passed over", "step-00000038"]);
 }
@@ -189,9 +239,16 @@ fn a_data_file_cut_short_is_named(plugin: &Path) {
         fs::write(data.join(format!("data_batch_{part}.bin")), [1; 4 * 3073]).unwrap();
     }
     fs::write(data.join("test_batch.bin"), [1; 3073 + 100]).unwrap();
-    fs::write(data.join("batches.meta.txt"), "a\nb\nc\nd\ne\nf\ng\nh\ni\nj\n").unwrap();
+    fs::write(
+        data.join("batches.meta.txt"),
+        "a\nb\nc\nd\ne\nf\ng\nh\ni\nj\n",
+    )
+    .unwrap();
     let words = ["--data", "cifar10", "--data-dir", data.to_str().unwrap()];
-    says(&train(plugin, scratch.path(), &words, 2), &["test_batch.bin"]);
+    says(
+        &train(plugin, scratch.path(), &words, 2),
+        &["test_batch.bin"],
+    );
 }
 
 fn a_folder_that_cannot_be_written_is_named(plugin: &Path) {
@@ -204,7 +261,10 @@ fn a_folder_that_cannot_be_written_is_named(plugin: &Path) {
 
 fn a_place_that_is_none_is_refused(plugin: &Path) {
     for place in ["s3://", "gs:///nothing", "ftp://host/x"] {
-        let output = program(plugin).args(["train", "--out", place]).output().unwrap();
+        let output = program(plugin)
+            .args(["train", "--out", place])
+            .output()
+            .unwrap();
         assert_eq!(output.status.code(), Some(2), "{place}");
     }
 }
@@ -217,12 +277,20 @@ fn a_model_of_another_network_is_refused(plugin: &Path) {
         .output()
         .unwrap();
     // Chapter 1's own model is one of ours: same names, same description.
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let scratch = tempfile::tempdir().unwrap();
     let cut = scratch.path().join("cut.safetensors");
     let bytes = fs::read(&digits).unwrap();
     fs::write(&cut, &bytes[..bytes.len() - 10]).unwrap();
-    let output = program(plugin).args(["evaluate", "--model"]).arg(&cut).output().unwrap();
+    let output = program(plugin)
+        .args(["evaluate", "--model"])
+        .arg(&cut)
+        .output()
+        .unwrap();
     assert_eq!(output.status.code(), Some(2));
 }
 
@@ -239,8 +307,13 @@ fn requests_that_make_no_sense_are_answered(plugin: &Path) {
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success());
     let answers = String::from_utf8(output.stdout).unwrap();
-    let answers: Vec<serde_json::Value> =
-        answers.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let answers: Vec<serde_json::Value> = answers
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
     assert_eq!(answers.len(), 4);
-    assert!(answers.iter().all(|answer| answer["error"].is_string()), "{answers:?}");
+    assert!(
+        answers.iter().all(|answer| answer["error"].is_string()),
+        "{answers:?}"
+    );
 }

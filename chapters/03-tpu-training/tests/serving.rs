@@ -46,13 +46,24 @@ fn main() -> ExitCode {
             _ => Err(Failed::from(missing.unwrap_or_default())),
         };
         match missing {
-            Some(reason) => Trial::test(name, run).with_ignored_flag(true).with_kind(reason),
+            Some(reason) => Trial::test(name, run)
+                .with_ignored_flag(true)
+                .with_kind(reason),
             None => Trial::test(name, run),
         }
     };
     let trials = vec![
-        trial(("chapter_one_serves_the_model", chapter_one_serves_the_model), serving),
-        trial(("pytorch_computes_the_same_logits", pytorch_computes_the_same_logits), python),
+        trial(
+            ("chapter_one_serves_the_model", chapter_one_serves_the_model),
+            serving,
+        ),
+        trial(
+            (
+                "pytorch_computes_the_same_logits",
+                pytorch_computes_the_same_logits,
+            ),
+            python,
+        ),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
@@ -101,9 +112,14 @@ fn chapter_one_serves_the_model(plugin: &Path, serving: &Path) {
             .arg(scratch.path().join("served")),
     );
     let summary: serde_json::Value = serde_json::from_slice(&output).unwrap();
-    let served = summary["accuracy"].as_f64().expect("the digits have labels");
+    let served = summary["accuracy"]
+        .as_f64()
+        .expect("the digits have labels");
     // Logits agree to about 1e-6 of the largest: an image or two may stand on the edge.
-    assert!((served - trained).abs() <= 2.0 / 269.0, "{served} and {trained}");
+    assert!(
+        (served - trained).abs() <= 2.0 / 269.0,
+        "{served} and {trained}"
+    );
 }
 
 fn pytorch_computes_the_same_logits(plugin: &Path, python: &Path) {
@@ -112,7 +128,13 @@ fn pytorch_computes_the_same_logits(plugin: &Path, python: &Path) {
     let model = scratch.path().join("model.safetensors");
     let logits = scratch.path().join("logits.safetensors");
     let evaluate = ["evaluate", "--device", "cpu", "--model"];
-    succeed(tpu_training(plugin).args(evaluate).arg(&model).arg("--logits").arg(&logits));
+    succeed(
+        tpu_training(plugin)
+            .args(evaluate)
+            .arg(&model)
+            .arg("--logits")
+            .arg(&logits),
+    );
     assert!(fs::metadata(&logits).unwrap().len() > 0);
     // The script fails if a logit differs by more than 1e-4 of the largest.
     let output = succeed(
@@ -125,5 +147,8 @@ fn pytorch_computes_the_same_logits(plugin: &Path, python: &Path) {
     );
     let said: serde_json::Value = serde_json::from_slice(&output).unwrap();
     let accuracy = said["accuracy"].as_f64().unwrap();
-    assert!((accuracy - trained).abs() <= 2.0 / 269.0, "{accuracy} and {trained}");
+    assert!(
+        (accuracy - trained).abs() <= 2.0 / 269.0,
+        "{accuracy} and {trained}"
+    );
 }

@@ -53,7 +53,10 @@ fn a_training_step_compiles_for_two_generations(plugin: &Path) {
         // is no product.
         let share = metric(row, "estimated_flops") / metric(row, "counted_flops");
         assert!((0.3..3.0).contains(&share), "{}: {share}", row.id);
-        assert!(metric(row, "estimated_device_bytes") > 50_000.0 * 64.0, "the data set lies there");
+        assert!(
+            metric(row, "estimated_device_bytes") > 50_000.0 * 64.0,
+            "the data set lies there"
+        );
         assert!(metric(row, "estimated_memory_share") < 0.01);
         assert!(metric(row, "estimated_roofline_ms") > 0.0);
         assert!(metric(row, "estimated_images_per_second") > 0.0);
@@ -75,12 +78,18 @@ fn an_inference_program_compiles_for_four_chips(plugin: &Path) {
 
 fn train_takes_the_flag_too(plugin: &Path) {
     let words = [&["train", "--compile-for", "v5e:1x1"], &SMALL[..]].concat();
-    assert_eq!(result(&compile_for(plugin, &words)).rows[0].workload["program"], "training");
+    assert_eq!(
+        result(&compile_for(plugin, &words)).rows[0].workload["program"],
+        "training"
+    );
 }
 
 fn an_unknown_topology_is_refused_with_those_that_are_known(plugin: &Path) {
     let output = compile_for(plugin, &["compile-for", "v99:1x1"]);
     assert_eq!(output.status.code(), Some(2));
     let message = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(message.contains("v99") && message.contains("v5e:1x1"), "{message}");
+    assert!(
+        message.contains("v99") && message.contains("v5e:1x1"),
+        "{message}"
+    );
 }

@@ -57,7 +57,11 @@ fn train(plugin: &Path, out: &Path, words: &[&str]) -> Command {
 
 fn succeed(command: &mut Command) -> Output {
     let output = command.output().unwrap();
-    assert!(output.status.success(), "{command:?}\n{}", text(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{command:?}\n{}",
+        text(&output.stderr)
+    );
     output
 }
 
@@ -96,7 +100,11 @@ fn a_dry_run_takes_the_whole_path_and_leaves_nothing(plugin: &Path) {
 
 fn digits_are_learned_and_the_result_has_every_epoch(plugin: &Path) {
     let scratch = folder();
-    succeed(&mut train(plugin, scratch.path(), &["--epochs", "6", "--width", "8"]));
+    succeed(&mut train(
+        plugin,
+        scratch.path(),
+        &["--epochs", "6", "--width", "8"],
+    ));
     let file = result(scratch.path());
     assert!(file.rows.iter().all(|row| row.status == Status::Ok));
     let loss = |epoch: usize| metric(&file, &format!("epoch-{epoch}"), "loss");
@@ -104,7 +112,16 @@ fn digits_are_learned_and_the_result_has_every_epoch(plugin: &Path) {
     assert!(loss(6) < 0.5 * loss(1), "{} to {}", loss(1), loss(6));
     let accuracy = metric(&file, "run", "test_accuracy");
     assert!(accuracy > 0.8, "{accuracy}");
-    assert_eq!(file.row("run").unwrap().samples.as_ref().unwrap().seconds.len(), 6);
+    assert_eq!(
+        file.row("run")
+            .unwrap()
+            .samples
+            .as_ref()
+            .unwrap()
+            .seconds
+            .len(),
+        6
+    );
     let kept: Vec<_> = fs::read_dir(scratch.path())
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -116,7 +133,11 @@ fn digits_are_learned_and_the_result_has_every_epoch(plugin: &Path) {
 fn the_same_seed_gives_the_same_model_and_another_one_does_not(plugin: &Path) {
     let run = |seed: &str| {
         let scratch = folder();
-        succeed(&mut train(plugin, scratch.path(), &["--epochs", "1", "--seed", seed]));
+        succeed(&mut train(
+            plugin,
+            scratch.path(),
+            &["--epochs", "1", "--seed", seed],
+        ));
         model(scratch.path())
     };
     let first = run("7");
@@ -150,10 +171,21 @@ fn a_run_killed_at_random_moments_ends_as_if_it_had_not_been(plugin: &Path) {
         if output.status.success() {
             break;
         }
-        assert_eq!(output.status.code(), None, "killed, not failed: {}", text(&output.stderr));
+        assert_eq!(
+            output.status.code(),
+            None,
+            "killed, not failed: {}",
+            text(&output.stderr)
+        );
     }
-    assert!(kills > 0, "no kill hit: the delays are too long for this machine");
-    assert!(model(disturbed.path()) == model(undisturbed.path()), "after {kills} kills");
+    assert!(
+        kills > 0,
+        "no kill hit: the delays are too long for this machine"
+    );
+    assert!(
+        model(disturbed.path()) == model(undisturbed.path()),
+        "after {kills} kills"
+    );
 }
 // ANCHOR_END: kill
 
@@ -179,10 +211,19 @@ fn an_interrupt_saves_within_the_epoch_and_resuming_gives_the_same_bits(plugin: 
         thread::sleep(Duration::from_millis(5));
     }
     let pid = child.id().to_string();
-    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    assert!(
+        Command::new("kill")
+            .args(["-INT", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130), "{}", text(&output.stderr));
-    assert!(!disturbed.path().join("model.safetensors").exists(), "it has not ended");
+    assert!(
+        !disturbed.path().join("model.safetensors").exists(),
+        "it has not ended"
+    );
     succeed(train(plugin, disturbed.path(), &words).arg("--resume"));
     assert!(model(disturbed.path()) == model(undisturbed.path()));
 }
@@ -197,7 +238,11 @@ fn no_copy_is_made_for_a_step(plugin: &Path) {
     let steps = metric(&file, "run", "steps_per_epoch");
     assert_eq!(steps, 19.0);
     assert_eq!(metric(&file, "run", "host_to_device_copies_per_epoch"), 0.0);
-    assert_eq!(metric(&file, "run", "device_to_host_copies_per_epoch"), 1.0, "the losses");
+    assert_eq!(
+        metric(&file, "run", "device_to_host_copies_per_epoch"),
+        1.0,
+        "the losses"
+    );
 }
 
 fn a_loop_and_single_steps_learn_the_same(plugin: &Path) {
@@ -214,7 +259,10 @@ fn a_loop_and_single_steps_learn_the_same(plugin: &Path) {
         for (single, many) in single.iter().zip(many) {
             // The compiler may fuse other operations and round elsewhere, and steps
             // amplify that: 38 of them turn 1e-7 into less than 1e-3 here.
-            assert!((single - many).abs() < 1e-2 * single, "{style}: {single} and {many}");
+            assert!(
+                (single - many).abs() < 1e-2 * single,
+                "{style}: {single} and {many}"
+            );
         }
     }
 }
@@ -231,22 +279,47 @@ fn adamw_and_bf16_learn(plugin: &Path) {
 
 fn more_epochs_go_on_from_where_a_shorter_run_ended(plugin: &Path) {
     let scratch = folder();
-    succeed(&mut train(plugin, scratch.path(), &["--epochs", "1", "--warmup-steps", "0"]));
+    succeed(&mut train(
+        plugin,
+        scratch.path(),
+        &["--epochs", "1", "--warmup-steps", "0"],
+    ));
     let words = ["--epochs", "3", "--warmup-steps", "0", "--resume"];
     succeed(&mut train(plugin, scratch.path(), &words));
     let file = result(scratch.path());
     assert_eq!(file.rows.len(), 4, "the run and three epochs");
-    assert_eq!(file.row("run").unwrap().samples.as_ref().unwrap().seconds.len(), 2);
+    assert_eq!(
+        file.row("run")
+            .unwrap()
+            .samples
+            .as_ref()
+            .unwrap()
+            .seconds
+            .len(),
+        2
+    );
 }
 
 fn a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_checkpoint(plugin: &Path) {
     let scratch = folder();
     // So large a rate that parameters overflow, but not in the warm-up of the first epoch.
-    let words = ["--epochs", "30", "--lr", "1e30", "--schedule", "constant", "--warmup-steps", "500"];
+    let words = [
+        "--epochs",
+        "30",
+        "--lr",
+        "1e30",
+        "--schedule",
+        "constant",
+        "--warmup-steps",
+        "500",
+    ];
     let output = train(plugin, scratch.path(), &words).output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
     let message = text(&output.stderr);
-    assert!(message.contains("the loss is NaN at step") || message.contains("the loss is inf at step"), "{message}");
+    assert!(
+        message.contains("the loss is NaN at step") || message.contains("the loss is inf at step"),
+        "{message}"
+    );
     assert!(message.contains("--lr"), "{message}");
     assert!(!scratch.path().join("model.safetensors").exists());
 }
@@ -260,12 +333,18 @@ fn two_runs_do_not_share_a_folder(plugin: &Path) {
     while !has_checkpoint(scratch.path()) {
         thread::sleep(Duration::from_millis(5));
     }
-    let second = train(plugin, scratch.path(), &["--epochs", "1000", "--resume"]).output().unwrap();
+    let second = train(plugin, scratch.path(), &["--epochs", "1000", "--resume"])
+        .output()
+        .unwrap();
     let pid = first.id().to_string();
     first.kill().unwrap();
     first.wait().unwrap();
     assert_eq!(second.status.code(), Some(2), "{}", text(&second.stderr));
-    assert!(text(&second.stderr).contains(&pid), "{}", text(&second.stderr));
+    assert!(
+        text(&second.stderr).contains(&pid),
+        "{}",
+        text(&second.stderr)
+    );
 }
 
 fn the_trained_model_is_evaluated_as_the_run_said(plugin: &Path) {

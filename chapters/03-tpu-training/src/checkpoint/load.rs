@@ -104,7 +104,11 @@ pub fn latest(store: &dyn Store) -> Result<Loaded, CheckpointError> {
     let mut steps = self::steps(store)?;
     loop {
         let result = newest_whole(store, &steps);
-        if matches!(result, Err(CheckpointError::AllDamaged { .. })) {
+        let none = matches!(
+            result,
+            Err(CheckpointError::NoCheckpoint { .. } | CheckpointError::AllDamaged { .. })
+        );
+        if none {
             // A run that saves at this moment may have removed what was listed.
             let now = self::steps(store)?;
             if now.last() > steps.last() {

@@ -5,8 +5,9 @@
 
 use accel::{
     environment::Environment,
-    exit, human,
+    exit,
     hardware::{self, DeviceFacts, Hardware},
+    human,
     progress::Progress,
     results::{ResultFile, Row},
     stdout::print_line,
@@ -67,14 +68,20 @@ pub fn run(args: &CompileForArgs) -> anyhow::Result<u8> {
     let version = plugin.api_version().to_string();
     environment.libraries.insert("pjrt-c-api".into(), version);
     let mut file = ResultFile::new("03-tpu-training", "compile-for", environment);
-    file.title = Some(format!("The TPU compiler's estimates, {} {what}", plan.network.arch));
+    file.title = Some(format!(
+        "The TPU compiler's estimates, {} {what}",
+        plan.network.arch
+    ));
     file.depends_on = depends_on();
-    file.notes.push("compiled without a TPU; nothing here was measured on one".into());
+    file.notes
+        .push("compiled without a TPU; nothing here was measured on one".into());
     for name in &args.topologies {
         let chip = chip(&hardware, name)?;
         let estimate = compile(&plugin, name, &program)?;
         if let Some(version) = &estimate.version {
-            file.environment.libraries.insert("libtpu".into(), version.clone());
+            file.environment
+                .libraries
+                .insert("libtpu".into(), version.clone());
         }
         let row = row(args, &plan, side, name, chip, &estimate, &program);
         if !args.json {
@@ -105,7 +112,10 @@ fn plan(args: &CompileForArgs) -> anyhow::Result<StepPlan> {
     let network = network(&args.model, &data);
     resnet::check(&network)?;
     data.labels = vec![0; ROWS];
-    data.pixels = crate::data_set::Pixels::U8 { bytes: vec![], scale: 255.0 };
+    data.pixels = crate::data_set::Pixels::U8 {
+        bytes: vec![],
+        scale: 255.0,
+    };
     let parameters = parameters::parameters(&network);
     Ok(StepPlan {
         network,
@@ -175,7 +185,11 @@ fn row(
     estimate: &Estimate,
     program: &Program,
 ) -> Row {
-    let kind = if args.inference { "inference" } else { "training" };
+    let kind = if args.inference {
+        "inference"
+    } else {
+        "training"
+    };
     let mut row = Row::ok(name.replace(':', "-"), format!("{} ({name})", chip.name))
         .with("topology", name)
         .with("program", kind)
@@ -184,12 +198,25 @@ fn row(
         .with("image", side)
         .with("batch", plan.batch)
         .with("dtype", plan.precision.name())
-        .with("steps_per_call", if args.inference { 1 } else { args.steps_per_call })
+        .with(
+            "steps_per_call",
+            if args.inference {
+                1
+            } else {
+                args.steps_per_call
+            },
+        )
         .with("chips_in_topology", estimate.chips)
         .with_metric("compile_seconds", estimate.compile_seconds)
         .with_metric("counted_flops", program.flops() as f64)
-        .with_metric("estimated_device_bytes", estimate.memory.device_bytes() as f64)
-        .with_metric("estimated_temporary_bytes", estimate.memory.temp_bytes as f64);
+        .with_metric(
+            "estimated_device_bytes",
+            estimate.memory.device_bytes() as f64,
+        )
+        .with_metric(
+            "estimated_temporary_bytes",
+            estimate.memory.temp_bytes as f64,
+        );
     if let Some(memory) = chip.memory_bytes {
         let share = estimate.memory.device_bytes() as f64 / memory as f64;
         row = row.with_metric("estimated_memory_share", share);
@@ -200,7 +227,11 @@ fn row(
     if let Some(bytes) = estimate.bytes_accessed {
         row = row.with_metric("estimated_accessed_bytes", bytes);
     }
-    let steps = if args.inference { 1 } else { args.steps_per_call };
+    let steps = if args.inference {
+        1
+    } else {
+        args.steps_per_call
+    };
     let images = (plan.batch * steps) as f64;
     let roofline = roofline_seconds(chip, estimate);
     if let Some(seconds) = roofline {
@@ -236,13 +267,19 @@ fn roofline_seconds(chip: &DeviceFacts, estimate: &Estimate) -> Option<f64> {
 
 fn describe(row: &Row, what: &str, chip: &DeviceFacts) -> anyhow::Result<()> {
     let metric = |name: &str| row.metrics.get(name).copied();
-    print_line(&format!("{}: {what}, by the compiler's estimate; nothing ran", row.label))?;
+    print_line(&format!(
+        "{}: {what}, by the compiler's estimate; nothing ran",
+        row.label
+    ))?;
     let line = |name: &str, value: String| print_line(&format!("  {name:<16} {value}"));
     let compiled = metric("compile_seconds").unwrap_or_default();
     line("compiled in", human::duration(compiled))?;
     if let Some(flops) = metric("estimated_flops") {
         let counted = metric("counted_flops").unwrap_or_default();
-        line("FLOPs", format!("{flops:.3e} (products counted in the graph: {counted:.3e})"))?;
+        line(
+            "FLOPs",
+            format!("{flops:.3e} (products counted in the graph: {counted:.3e})"),
+        )?;
     }
     if let Some(bytes) = metric("estimated_accessed_bytes") {
         line("bytes accessed", human::bytes(bytes as u64))?;
@@ -253,20 +290,32 @@ fn describe(row: &Row, what: &str, chip: &DeviceFacts) -> anyhow::Result<()> {
         line("memory", format!("{bytes} of {memory} ({share:.1}%)"))?;
     }
     if let Some(ms) = metric("estimated_roofline_ms") {
-        line("roofline", format!("{} a call at least", human::duration(ms / 1e3)))?;
+        line(
+            "roofline",
+            format!("{} a call at least", human::duration(ms / 1e3)),
+        )?;
     }
     match metric("estimated_call_ms") {
         Some(ms) => line("call", human::duration(ms / 1e3))?,
-        None => line("call", "the compiler gives no time; below by the roofline".into())?,
+        None => line(
+            "call",
+            "the compiler gives no time; below by the roofline".into(),
+        )?,
     }
     if let Some(rate) = metric("estimated_images_per_second") {
         line("rate", human::rate(rate, "images"))?;
     }
     if let Some(usd) = metric("estimated_usd_per_50000_images") {
         let price = metric("usd_per_hour").unwrap_or_default();
-        line("50,000 images", format!("${usd:.6} at ${price:.2} an hour and chip"))?;
+        line(
+            "50,000 images",
+            format!("${usd:.6} at ${price:.2} an hour and chip"),
+        )?;
     } else {
-        line("50,000 images", "no price recorded; pass --usd-per-hour".into())?;
+        line(
+            "50,000 images",
+            "no price recorded; pass --usd-per-hour".into(),
+        )?;
     }
     Ok(())
 }

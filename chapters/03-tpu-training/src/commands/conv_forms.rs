@@ -25,8 +25,8 @@ use crate::{
         steps_per_call::finish,
         train::{depends_on, environment, open},
     },
-    conv_forms as choice,
     config::ConvStyle,
+    conv_forms as choice,
     device::Opened,
     trainer::compile_options,
 };
@@ -67,7 +67,8 @@ pub fn run(args: &ConvFormsArgs) -> anyhow::Result<u8> {
     file.title = Some("Ways to write a convolution down, ResNet-18's shapes".into());
     file.depends_on = depends_on();
     if args.quick {
-        file.notes.push("quick mode: whether it works, not how fast it is".into());
+        file.notes
+            .push("quick mode: whether it works, not how fast it is".into());
     }
     for &image in &args.images {
         for (conv, side) in shapes(args.width, image) {
@@ -121,11 +122,11 @@ fn program(
     form: ConvForm,
 ) -> Result<(Program, Vec<TensorType>), GraphError> {
     let mut graph = Graph::new();
-    let image = TensorType::new(DType::F32, &[batch, side, side, conv.input]);
+    let image = TensorType::new(DType::F32, [batch, side, side, conv.input]);
     let filter = [conv.kernel, conv.kernel, conv.input, conv.output];
     let filter = TensorType::new(DType::F32, &filter[..]);
     let out = side.div_ceil(conv.stride);
-    let cotangent = TensorType::new(DType::F32, &[batch, out, out, conv.output]);
+    let cotangent = TensorType::new(DType::F32, [batch, out, out, conv.output]);
     let x = graph.parameter("x", image.clone())?;
     let w = graph.parameter("filter", filter.clone())?;
     let padding = conv.padding() as i64;
@@ -179,7 +180,14 @@ fn measure(
                 inputs.push(bridge::to_device(&opened.client, opened.ordinal, &literal)?);
             }
         }
-        measured.push((name, compiled, Samples { items_per_sample: batch, ..Samples::default() }));
+        measured.push((
+            name,
+            compiled,
+            Samples {
+                items_per_sample: batch,
+                ..Samples::default()
+            },
+        ));
     }
     for round in 0..=rounds {
         for (_, program, samples) in &mut measured {
@@ -206,13 +214,18 @@ fn measure(
         Pass::FilterGradient => taken.filter_gradient,
     };
     let (kernel, stride) = (conv.kernel, conv.stride);
-    let shape = format!("{kernel}x{kernel}s{stride} {}x{} at {side}", conv.input, conv.output);
+    let shape = format!(
+        "{kernel}x{kernel}s{stride} {}x{} at {side}",
+        conv.input, conv.output
+    );
     let rows = measured.into_iter().map(|(name, _, samples)| {
         let id = format!(
             "side{side}-k{kernel}-s{stride}-{}-{}-{pass_name}-{name}",
             conv.input, conv.output
         );
-        let chosen = FORMS.iter().any(|(known, form)| *known == name && *form == taken);
+        let chosen = FORMS
+            .iter()
+            .any(|(known, form)| *known == name && *form == taken);
         Row::ok(id, format!("{shape}, {pass_name}, {name}"))
             .with("shape", shape.clone())
             .with("side", side)
@@ -240,8 +253,16 @@ fn describe(rows: &[Row]) -> anyhow::Result<()> {
     sorted.sort_by(|a, b| median(a).total_cmp(&median(b)));
     let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
     let forms = sorted.iter().map(|row| {
-        let mark = if row.workload["chosen"] == true { "*" } else { "" };
-        format!("{}{mark} {}", text(&row.workload["form"]), human::duration(median(row)))
+        let mark = if row.workload["chosen"] == true {
+            "*"
+        } else {
+            ""
+        };
+        format!(
+            "{}{mark} {}",
+            text(&row.workload["form"]),
+            human::duration(median(row))
+        )
     });
     let first = &rows[0].workload;
     print_line(&format!(

@@ -74,7 +74,9 @@ pub fn run(args: &EvaluateArgs) -> anyhow::Result<u8> {
 /// The network that a file's metadata describes.
 fn described(description: &Description) -> Result<Network, Refused> {
     let lacks = |what: &str| {
-        Refused(format!("metadata entry {what:?} is missing; expected a file that train wrote"))
+        Refused(format!(
+            "metadata entry {what:?} is missing; expected a file that train wrote"
+        ))
     };
     let word = |value: &Option<String>, what: &str| value.clone().ok_or_else(|| lacks(what));
     let stem: Stem = word(&description.stem, "stem")?.parse().map_err(Refused)?;
@@ -89,9 +91,13 @@ fn described(description: &Description) -> Result<Network, Refused> {
 
 /// A tensor's elements. The file was checked: it has the name and the shape.
 fn values(file: &Checkpoint, parameter: &Parameter) -> Vec<f32> {
-    let bytes = file.tensor(&parameter.name).map_or(&[][..], |view| view.bytes);
+    let bytes = file
+        .tensor(&parameter.name)
+        .map_or(&[][..], |view| view.bytes);
     let elements = bytes.as_chunks::<4>().0.iter();
-    elements.map(|element| f32::from_le_bytes(*element)).collect()
+    elements
+        .map(|element| f32::from_le_bytes(*element))
+        .collect()
 }
 
 /// Images (NCHW), labels and logits of the test rows.
@@ -105,11 +111,24 @@ fn write_logits(path: &Path, trainer: &mut Trainer, data: &DataSet) -> anyhow::R
     let bytes = |values: &mut dyn Iterator<Item = f32>| -> Vec<u8> {
         values.flat_map(f32::to_le_bytes).collect()
     };
-    let labels = data.test.iter().flat_map(|&row| data.labels[row as usize].to_le_bytes());
+    let labels = data
+        .test
+        .iter()
+        .flat_map(|&row| data.labels[row as usize].to_le_bytes());
     let images = vec![rows, data.channels, data.side, data.side];
     let tensors = [
-        ("images".to_owned(), images, Dtype::F32, bytes(&mut planes.copied())),
-        ("labels".to_owned(), vec![rows], Dtype::I32, labels.collect()),
+        (
+            "images".to_owned(),
+            images,
+            Dtype::F32,
+            bytes(&mut planes.copied()),
+        ),
+        (
+            "labels".to_owned(),
+            vec![rows],
+            Dtype::I32,
+            labels.collect(),
+        ),
         (
             "logits".to_owned(),
             vec![rows, data.classes()],

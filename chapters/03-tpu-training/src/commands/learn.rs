@@ -83,14 +83,21 @@ pub fn run(args: &LearnArgs) -> anyhow::Result<u8> {
     let root = checkout_root();
     let program = std::env::current_exe().context("cannot find this program")?;
     let wanted = |step: &&Step| {
-        let named = args.only.as_ref().is_none_or(|part| step.measurement.contains(part.as_str()));
+        let named = args
+            .only
+            .as_ref()
+            .is_none_or(|part| step.measurement.contains(part.as_str()));
         named && (!args.quick || step.quick.is_some())
     };
     let mut left_out = vec![];
     for step in STEPS.iter().filter(wanted) {
         let folder = args.out.join(step.measurement);
         let words = words(step, args, &folder);
-        print_line(&format!("\n{}\n$ tpu-training {}", step.question, words.join(" ")))?;
+        print_line(&format!(
+            "\n{}\n$ tpu-training {}",
+            step.question,
+            words.join(" ")
+        ))?;
         if step.command.contains("SCRATCH") {
             // A training begins anew, whatever an earlier run of this command has left.
             remove_run(&folder)?;
@@ -119,7 +126,10 @@ pub fn run(args: &LearnArgs) -> anyhow::Result<u8> {
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
     if !left_out.is_empty() {
-        print_line(&format!("\nleft out, for the reasons above: {}", left_out.join(", ")))?;
+        print_line(&format!(
+            "\nleft out, for the reasons above: {}",
+            left_out.join(", ")
+        ))?;
     }
     Ok(exit::OK)
 }
@@ -189,9 +199,10 @@ fn path(args: &LearnArgs, root: Option<&Path>, file: &ResultFile) -> PathBuf {
     let slug = file.environment.machine_slug();
     if args.publish {
         let root = root.unwrap_or(Path::new("."));
-        published_dir(root, "03-tpu-training", &slug, &file.measurement)
-            .join(file.published_name())
+        published_dir(root, "03-tpu-training", &slug, &file.measurement).join(file.published_name())
     } else {
-        args.out.join(slug).join(format!("{}.json", file.measurement))
+        args.out
+            .join(slug)
+            .join(format!("{}.json", file.measurement))
     }
 }

@@ -53,17 +53,24 @@ pub fn run(args: &StepsPerCallArgs) -> anyhow::Result<u8> {
     for &steps_per_call in &args.steps {
         for loop_style in [LoopStyle::While, LoopStyle::Unroll] {
             if steps_per_call > 1 || loop_style == LoopStyle::While {
-                ways.push(Driving { steps_per_call, loop_style });
+                ways.push(Driving {
+                    steps_per_call,
+                    loop_style,
+                });
             }
         }
     }
     let progress = Progress::new(Some(ways.len() as u64), "programs", args.quiet);
     let opened = open(&args.device, &progress)?;
     let mut file = ResultFile::new("03-tpu-training", "steps-per-call", environment(&opened));
-    file.title = Some(format!("Steps in one call, {} on {}", config.network.arch, data.name));
+    file.title = Some(format!(
+        "Steps in one call, {} on {}",
+        config.network.arch, data.name
+    ));
     file.depends_on = depends_on();
     if args.quick {
-        file.notes.push("quick mode: whether it works, not how fast it is".into());
+        file.notes
+            .push("quick mode: whether it works, not how fast it is".into());
     }
 
     let mut measured = vec![];
@@ -71,7 +78,11 @@ pub fn run(args: &StepsPerCallArgs) -> anyhow::Result<u8> {
         let mut trainer = Trainer::new(&opened.client, opened.ordinal, &config, &data, driving)?;
         trainer.compile()?;
         let seconds = trainer.compile_time().as_secs_f64();
-        progress.println(&format!("{} compiled in {}", name(driving), human::duration(seconds)));
+        progress.println(&format!(
+            "{} compiled in {}",
+            name(driving),
+            human::duration(seconds)
+        ));
         progress.inc(1);
         measured.push((driving, trainer, Samples::default()));
     }
@@ -91,11 +102,21 @@ pub fn run(args: &StepsPerCallArgs) -> anyhow::Result<u8> {
     for (driving, trainer, samples) in measured {
         let rate = samples.items_per_second().unwrap_or_default();
         if !args.json {
-            print_line(&format!("{:<12} {}", name(driving), human::rate(rate, "images")))?;
+            print_line(&format!(
+                "{:<12} {}",
+                name(driving),
+                human::rate(rate, "images")
+            ))?;
         }
-        let row = workload(Row::ok(name(driving), label(driving)), &config, &data, driving, &opened)
-            .with_metric("compile_seconds", trainer.compile_time().as_secs_f64())
-            .with_samples(samples);
+        let row = workload(
+            Row::ok(name(driving), label(driving)),
+            &config,
+            &data,
+            driving,
+            &opened,
+        )
+        .with_metric("compile_seconds", trainer.compile_time().as_secs_f64())
+        .with_samples(samples);
         file.rows.push(row);
     }
     finish(&file, args.out.as_ref(), args.json)

@@ -106,11 +106,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<u8> {
 ///
 /// # Errors
 /// [`DataError`].
-pub fn data_set(
-    data: Data,
-    folder: Option<PathBuf>,
-    quiet: bool,
-) -> Result<DataSet, DataError> {
+pub fn data_set(data: Data, folder: Option<PathBuf>, quiet: bool) -> Result<DataSet, DataError> {
     match data {
         Data::Digits => DataSet::digits(),
         Data::Cifar10 => {
@@ -142,7 +138,11 @@ pub fn config(
 ) -> anyhow::Result<TrainConfig> {
     let (optimizer, rate) = match learning.optimizer {
         OptimizerName::Sgd => {
-            let Optimizer::Sgd { momentum, weight_decay } = Optimizer::SGD else {
+            let Optimizer::Sgd {
+                momentum,
+                weight_decay,
+            } = Optimizer::SGD
+            else {
                 unreachable!("SGD is SGD");
             };
             let sgd = Optimizer::Sgd {
@@ -156,7 +156,13 @@ pub fn config(
                 let wrong = format!("--momentum {momentum} belongs to SGD; leave it out for AdamW");
                 return Err(Refused(wrong).into());
             }
-            let Optimizer::AdamW { beta1, beta2, epsilon, weight_decay } = Optimizer::ADAMW else {
+            let Optimizer::AdamW {
+                beta1,
+                beta2,
+                epsilon,
+                weight_decay,
+            } = Optimizer::ADAMW
+            else {
                 unreachable!("AdamW is AdamW");
             };
             let adamw = Optimizer::AdamW {
@@ -227,15 +233,25 @@ fn stop_on_interrupt() -> anyhow::Result<Arc<AtomicBool>> {
 
 fn tell(progress: &Progress, config: &TrainConfig, news: &News<'_>) {
     match news {
-        News::Resumed { folder, epoch, step } => {
+        News::Resumed {
+            folder,
+            epoch,
+            step,
+        } => {
             progress.inc(*epoch);
-            progress.println(&format!("resumed from {folder}: {epoch} epochs, {step} steps"));
+            progress.println(&format!(
+                "resumed from {folder}: {epoch} epochs, {step} steps"
+            ));
         }
         News::Skipped(checkpoint) => progress.warn(&format!("passed over {checkpoint}")),
         News::Compiled { seconds } => {
             progress.println(&format!("compiled in {}", human::duration(*seconds)));
         }
-        News::Epoch { record, epoch, validation } => {
+        News::Epoch {
+            record,
+            epoch,
+            validation,
+        } => {
             progress.inc(1);
             progress.println(&format!(
                 "epoch {:>3}/{}  loss {:.4}  validation {:.2}%  {}",
@@ -268,15 +284,28 @@ fn result_file(
     }
     let with_workload = |row: Row| workload(row, config, data, driving, opened);
     let seconds: Vec<f64> = outcome.epochs.iter().map(|epoch| epoch.seconds).collect();
-    let complete: Vec<_> = outcome.epochs.iter().filter(|epoch| !epoch.stopped).collect();
+    let complete: Vec<_> = outcome
+        .epochs
+        .iter()
+        .filter(|epoch| !epoch.stopped)
+        .collect();
     let mut whole = with_workload(Row::ok("run", "the whole run"))
         .with_metric("training_seconds", seconds.iter().sum())
         .with_metric("compile_seconds", outcome.compile_seconds);
-    if let (Some(first), true) = (complete.first(), complete.iter().all(|e| e.images == complete[0].images)) {
+    if let (Some(first), true) = (
+        complete.first(),
+        complete.iter().all(|e| e.images == complete[0].images),
+    ) {
         let transfers = first.transfers;
         whole = whole
-            .with_metric("host_to_device_copies_per_epoch", transfers.host_to_device as f64)
-            .with_metric("device_to_host_copies_per_epoch", transfers.device_to_host as f64)
+            .with_metric(
+                "host_to_device_copies_per_epoch",
+                transfers.host_to_device as f64,
+            )
+            .with_metric(
+                "device_to_host_copies_per_epoch",
+                transfers.device_to_host as f64,
+            )
             .with_metric("steps_per_epoch", first.losses.len() as f64)
             .with_samples(Samples {
                 items_per_sample: first.images.max(1),
@@ -294,7 +323,10 @@ fn result_file(
     }
     file.rows.push(whole);
     for record in &outcome.history {
-        let row = Row::ok(format!("epoch-{}", record.epoch), format!("epoch {}", record.epoch));
+        let row = Row::ok(
+            format!("epoch-{}", record.epoch),
+            format!("epoch {}", record.epoch),
+        );
         let mut row = with_workload(row)
             .with("epoch", record.epoch)
             .with_metric("loss", record.loss)
@@ -341,13 +373,20 @@ pub fn plugin_versions(opened: &Opened) -> Vec<(String, String)> {
     let platform = opened.client.platform_name();
     vec![
         ("pjrt-c-api".into(), opened.plugin.api_version().to_string()),
-        (format!("pjrt-{platform}"), opened.client.platform_version().to_owned()),
+        (
+            format!("pjrt-{platform}"),
+            opened.client.platform_version().to_owned(),
+        ),
     ]
 }
 
 /// What the chapter's figures depend on.
 pub fn depends_on() -> Vec<String> {
-    let paths = ["chapters/03-tpu-training/src", "chapters/03-tpu-training/crates", "Cargo.lock"];
+    let paths = [
+        "chapters/03-tpu-training/src",
+        "chapters/03-tpu-training/crates",
+        "Cargo.lock",
+    ];
     paths.map(str::to_owned).to_vec()
 }
 

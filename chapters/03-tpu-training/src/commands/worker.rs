@@ -168,7 +168,10 @@ struct Measured {
 impl Loaded {
     /// So many steps, over as many epochs as that takes.
     fn epochs(&mut self, steps: usize) -> anyhow::Result<Measured> {
-        let mut measured = Measured { seconds: 0.0, losses: vec![] };
+        let mut measured = Measured {
+            seconds: 0.0,
+            losses: vec![],
+        };
         while measured.losses.len() < steps {
             let left = steps - measured.losses.len();
             let first = self.trainer.steps_into_epoch();
@@ -205,7 +208,9 @@ fn load(request: &Load) -> anyhow::Result<(Loaded, Opened)> {
     check("steps_per_call", request.steps_per_call, 1..=100_000)?;
     check("steps_per_sample", request.steps_per_sample, 1..=100_000)?;
     ensure!(
-        request.steps_per_sample.is_multiple_of(request.steps_per_call),
+        request
+            .steps_per_sample
+            .is_multiple_of(request.steps_per_call),
         "steps_per_sample: expected a multiple of steps_per_call"
     );
     let network = Network {
@@ -216,12 +221,19 @@ fn load(request: &Load) -> anyhow::Result<(Loaded, Opened)> {
         classes: request.classes,
     };
     let data = read_data(&request.data, request)?;
-    let OptimizerRequest::Sgd { learning_rate, momentum, weight_decay } = request.optimizer;
+    let OptimizerRequest::Sgd {
+        learning_rate,
+        momentum,
+        weight_decay,
+    } = request.optimizer;
     let config = TrainConfig {
         network,
         batch: request.batch,
         epochs: usize::MAX >> 32,
-        optimizer: Optimizer::Sgd { momentum, weight_decay },
+        optimizer: Optimizer::Sgd {
+            momentum,
+            weight_decay,
+        },
         learning_rate,
         schedule: Shape::Constant,
         warmup_steps: 0,
@@ -242,13 +254,22 @@ fn load(request: &Load) -> anyhow::Result<(Loaded, Opened)> {
     trainer.set_order(Order::AsStored);
     let untrained = trainer.snapshot()?;
     let tensors = trainer.parameters().iter().map(|parameter| {
-        let bytes = weights.tensor(&parameter.name).map_or(&[][..], |view| view.bytes);
+        let bytes = weights
+            .tensor(&parameter.name)
+            .map_or(&[][..], |view| view.bytes);
         floats(bytes)
     });
-    let start = Snapshot { tensors: tensors.collect(), ..untrained };
+    let start = Snapshot {
+        tensors: tensors.collect(),
+        ..untrained
+    };
     trainer.restore(&start)?;
     trainer.compile()?;
-    let loaded = Loaded { trainer, start, steps_per_sample: request.steps_per_sample };
+    let loaded = Loaded {
+        trainer,
+        start,
+        steps_per_sample: request.steps_per_sample,
+    };
     Ok((loaded, opened))
 }
 
@@ -259,7 +280,11 @@ fn read_data(path: &Path, request: &Load) -> anyhow::Result<DataSet> {
         let view = file
             .tensor(name)
             .with_context(|| format!("no tensor {name:?} in {}", path.display()))?;
-        ensure!(view.dtype == dtype, "tensor {name:?}: expected {dtype:?}, got {:?}", view.dtype);
+        ensure!(
+            view.dtype == dtype,
+            "tensor {name:?}: expected {dtype:?}, got {:?}",
+            view.dtype
+        );
         Ok((view.shape.to_vec(), view.bytes))
     };
     let (shape, pixels) = tensor("images", Dtype::F32)?;
@@ -284,7 +309,9 @@ fn read_data(path: &Path, request: &Load) -> anyhow::Result<DataSet> {
         pixels: Pixels::F32(floats(pixels)),
         train: (0..labels.len() as i32).collect(),
         labels,
-        class_names: (0..request.classes).map(|class| class.to_string()).collect(),
+        class_names: (0..request.classes)
+            .map(|class| class.to_string())
+            .collect(),
         mean: vec![0.0; request.channels],
         std: vec![1.0; request.channels],
         validation: vec![],
@@ -296,7 +323,9 @@ fn read_data(path: &Path, request: &Load) -> anyhow::Result<DataSet> {
 
 fn floats(bytes: &[u8]) -> Vec<f32> {
     let elements = bytes.as_chunks::<4>().0.iter();
-    elements.map(|element| f32::from_le_bytes(*element)).collect()
+    elements
+        .map(|element| f32::from_le_bytes(*element))
+        .collect()
 }
 
 /// Euclidean norms of the learned and of the running tensors, each as one vector.
@@ -305,7 +334,9 @@ fn norms(trainer: &Trainer) -> anyhow::Result<(f64, f64)> {
     let norm = |role: Role| {
         let tensors = trainer.parameters().iter().zip(&snapshot.tensors);
         let of_role = tensors.filter(|(parameter, _)| parameter.role == role);
-        let squares = of_role.flat_map(|(_, values)| values).map(|&v| f64::from(v).powi(2));
+        let squares = of_role
+            .flat_map(|(_, values)| values)
+            .map(|&v| f64::from(v).powi(2));
         squares.sum::<f64>().sqrt()
     };
     Ok((norm(Role::Learned), norm(Role::Running)))

@@ -5,7 +5,7 @@
 //! (fsync of the folder) before the call returns. A reader, a kill and a power cut therefore
 //! find the old state or the new one.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, FileType, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -41,7 +41,7 @@ impl LocalFolder {
 
     /// Removes what a run that was killed left under temporary names. Only under the lock.
     fn sweep(&self) -> Result<(), StoreError> {
-        for name in entries(&self.root)? {
+        for (name, _) in entries(&self.root)? {
             if name.starts_with(TEMPORARY) {
                 remove(&self.path(&name))?;
             }
@@ -97,8 +97,13 @@ impl Store for LocalFolder {
     }
 
     fn folders(&self) -> Result<Vec<String>, StoreError> {
-        let mut names = entries(&self.root)?;
-        names.retain(|name| self.path(name).is_dir());
+        let mut names = Vec::new();
+        for (name, kind) in entries(&self.root)? {
+            // To ask by the name, as for a link, would miss what is removed in between.
+            if kind.is_dir() || (kind.is_symlink() && self.path(&name).is_dir()) {
+                names.push(name);
+            }
+        }
         names.sort_unstable();
         Ok(names)
     }
@@ -208,7 +213,10 @@ fn make(folder: &Path) -> io::Result<()> {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    make(parent)?;
+    // A working directory that was removed is its own parent.
+    if parent != folder {
+        make(parent)?;
+    }
     match fs::create_dir(folder) {
         // Another run may make it at the same time.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
@@ -223,19 +231,32 @@ fn sync(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-/// Names that are UTF-8: no other name is ours. None if there is no such folder.
-fn entries(folder: &Path) -> Result<Vec<String>, StoreError> {
-    let failed = |source| StoreError::io(Action::List, folder)(source);
+/// What is in a folder, as far as the names are UTF-8: no other name is ours. Nothing if there
+/// is no such folder.
+fn entries(folder: &Path) -> Result<Vec<(String, FileType)>, StoreError> {
     let listing = match fs::read_dir(folder) {
         Ok(listing) => listing,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(failed(error)),
+        Err(error) => return Err(StoreError::io(Action::List, folder)(error)),
     };
-    let mut names = Vec::new();
+    let mut found = Vec::new();
     for entry in listing {
-        names.extend(entry.map_err(failed)?.file_name().into_string().ok());
+        let entry = entry.map_err(StoreError::io(Action::List, folder))?;
+        let kind = match entry.file_type() {
+            Ok(kind) => kind,
+            // Removed in between.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(StoreError::io(Action::List, &entry.path())(error)),
+        };
+        found.extend(
+            entry
+                .file_name()
+                .into_string()
+                .ok()
+                .map(|name| (name, kind)),
+        );
     }
-    Ok(names)
+    Ok(found)
 }
 
 /// Removes a file or a folder with all that is in it; what is gone already is no error.

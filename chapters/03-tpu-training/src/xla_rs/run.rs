@@ -17,7 +17,6 @@ use crate::{
     data_set::{DataSet, Pixels},
     evaluation,
     failure::{Refused, Unavailable},
-    network,
     order::Order,
     parameters,
     schedule::Schedule,
@@ -144,7 +143,6 @@ struct Training<'a> {
 impl<'a> Training<'a> {
     /// Compiles the training step, brings the data set and the first weights to the device.
     fn new(client: PjRtClient, config: &'a TrainConfig, data: &'a DataSet) -> anyhow::Result<Self> {
-        network::check(&config.network)?;
         let parameters = parameters::parameters(&config.network);
         let augmentation = || Augmentation::for_images(data.side, data.channels);
         let plan = StepPlan {
@@ -322,6 +320,7 @@ mod tests {
         let data = DataSet::made_up(128, 8, 1, 10);
         let config = TrainConfig {
             epochs: 2,
+            warmup_steps: 0,
             ..TrainConfig::digits()
         };
         let opened = device::open(DeviceRequest::Cpu, None).unwrap();

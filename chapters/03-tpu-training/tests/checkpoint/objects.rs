@@ -133,8 +133,8 @@ fn a_second_run_is_told_at_its_save() {
 fn large_files_go_in_parts() {
     let memory = Arc::new(InMemory::new());
     let mut run = run(&memory, 1);
-    // 18 MB: two parts and a rest.
-    let large = state_of_size(1, 500_000);
+    // 11 MB: a part of 8 MiB and a rest.
+    let large = state_of_size(1, 250_000);
     run.save(&large).unwrap();
     assert_same(&run.latest().unwrap().state, &large);
 }

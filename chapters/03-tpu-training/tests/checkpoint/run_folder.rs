@@ -239,7 +239,7 @@ fn a_reader_beside_a_run_that_keeps_one_always_finds_it() {
     run.save(&state(1)).unwrap();
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| {
-            for step in 2..60 {
+            for step in 2..40 {
                 run.save(&state(step)).unwrap();
             }
         });

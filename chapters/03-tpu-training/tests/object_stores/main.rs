@@ -218,8 +218,8 @@ fn a_run_is_kept_and_found(emulator: &Emulator) {
 
 fn large_files_go_in_parts(emulator: &Emulator) {
     let mut run = emulator.open(1);
-    // 20 MB: two parts of 8 MiB and a rest, for each of the two files.
-    let large = state(1, 5_000_000);
+    // 12 MB: a part of 8 MiB and a rest, for each of the two files.
+    let large = state(1, 3_000_000);
     run.save(&large).unwrap();
     assert_eq!(run.latest().unwrap().state, large);
 }
