@@ -27,7 +27,7 @@ struct Step {
 
 // ANCHOR: steps
 /// What the chapter measures.
-const STEPS: [Step; 7] = [
+const STEPS: [Step; 6] = [
     Step {
         measurement: "train-digits",
         question: "Does it learn to read handwriting, and how long does that take?",
@@ -38,13 +38,7 @@ const STEPS: [Step; 7] = [
         measurement: "steps-per-call",
         question: "What does a call cost, and what does a loop?",
         command: "steps-per-call --data digits",
-        quick: Some("--quick --steps 1,16"),
-    },
-    Step {
-        measurement: "steps-per-call-32",
-        question: "And with larger images?",
-        command: "steps-per-call --data cifar10 --steps 1,4 --rounds 5",
-        quick: None,
+        quick: Some("--quick --steps 1,4"),
     },
     Step {
         measurement: "conv-forms",

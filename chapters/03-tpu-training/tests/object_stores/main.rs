@@ -18,7 +18,9 @@ use tpu_training::store::{
     Environment, ObjectFolder, ObjectUrl, Place, RemoteKind, Scheme, Store, StoreError,
 };
 
-const NEEDS: &str = "needs: emulators of object stores (moto); cargo x setup --emulators";
+const NEEDS: &str = "needs: emulators of object stores (moto); python3 -m venv \
+    .native/venv/emulators && .native/venv/emulators/bin/pip install --require-hashes -r \
+    ci/object-stores/requirements.txt";
 
 const BUCKET: &str = "training-runs";
 

@@ -63,6 +63,8 @@ fn chosen_cases() -> Vec<Case> {
         case([1, 5, 6, 1], [2, 2, 1, 1], 3, none),
         // Outputs that see nothing but padding.
         case([1, 2, 2, 1], [2, 2, 1, 1], 1, [[3, 2], [2, 3]]),
+        // No output sees anything but padding.
+        case([2, 1, 1, 3], [1, 1, 3, 2], 3, [[2, 2]; 2]),
         // Padding on one side only, and a part of the image cut off.
         case([1, 4, 5, 2], [3, 2, 2, 1], 1, [[2, 0], [0, 1]]),
         case([1, 6, 6, 1], [3, 3, 1, 1], 1, [[-1, 1], [0, -2]]),

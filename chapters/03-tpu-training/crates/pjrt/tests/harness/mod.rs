@@ -40,8 +40,8 @@ impl Need {
         Self {
             path: find_plugin(platform, &search).ok(),
             reason: match platform {
-                Platform::Cpu => "needs: the PJRT plugin for CPUs; cargo x setup",
-                Platform::Cuda => "needs: the PJRT plugin for CUDA; cargo x setup --cuda",
+                Platform::Cpu => "needs: PJRT CPU plugin; cargo x setup",
+                Platform::Cuda => "needs: PJRT CUDA plugin; cargo x setup --cuda",
                 Platform::Tpu => "needs: libtpu; cargo x setup --tpu",
             },
         }
