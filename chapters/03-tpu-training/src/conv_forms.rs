@@ -49,7 +49,7 @@ fn on_cpu(conv: &Conv, side: usize) -> Forms {
         _ if conv.input < 8 => [PaddedProducts, Products, Convolution],
         (_, 2, ..=8 | 17..) => [Products; 3],
         (_, 2, _) => [Convolution, Products, Products],
-        (_, _, ..=8) if conv.input < 32 => [Columns, Columns, Mixed],
+        (_, _, ..=8) if conv.input < 32 => [Columns, Mixed, Mixed],
         (_, _, ..=8) => [Convolution, Convolution, Mixed],
         _ => [Convolution; 3],
     };
