@@ -164,6 +164,7 @@ impl Store for LocalFolder {
         sync(parent).map_err(failed)
     }
 
+    // ANCHOR: publish
     fn publish_folder(
         &self,
         staged: TempDir,
@@ -181,6 +182,7 @@ impl Store for LocalFolder {
         let _ = staged.keep();
         sync(&self.root).map_err(failed)
     }
+    // ANCHOR_END: publish
 
     fn remove_folder(&self, name: &str, files: &[&str]) -> Result<(), StoreError> {
         let path = self.path(name);

@@ -2,8 +2,8 @@
 //!
 //! The chapter prints its graph as StableHLO text and hands it to a plugin that is
 //! loaded when the program starts. The crate `xla` (0.5.4) is the other way: its
-//! `XlaBuilder` makes XLA's own graph by one call an operation ([`lower`]), and its
-//! client, linked into the program, compiles and runs it ([`run()`]).
+//! `XlaBuilder` makes XLA's own graph by one call an operation (`lower.rs`), and its
+//! client, linked into the program, compiles and runs it (`run.rs`).
 //!
 //! Type-checked, never run here: the crate's C++ part is linked from an archive of its
 //! own, a release download of 300 MB that no build of this project fetches. With the

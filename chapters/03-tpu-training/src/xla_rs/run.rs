@@ -35,7 +35,7 @@ pub fn run(args: &TrainArgs, config: &TrainConfig, data: &DataSet) -> anyhow::Re
     progress.println("--lower xla-rs saves no checkpoints and no model");
     let start = Instant::now();
     let mut training = Training::new(client, config, data)?;
-    let compile_seconds = start.elapsed().as_secs_f64();
+    let loading_seconds = start.elapsed().as_secs_f64();
     let images = training.plan.steps * config.batch;
     let mut seconds = 0.0;
     for epoch in 0..config.epochs {
@@ -55,10 +55,10 @@ pub fn run(args: &TrainArgs, config: &TrainConfig, data: &DataSet) -> anyhow::Re
     let validation = training.evaluate(&data.validation)?;
     progress.finish();
     print_line(&format!(
-        "trained {} images in {}, compiled in {}",
+        "trained {} images in {}, compiled and loaded in {}",
         config.epochs * images,
         human::duration(seconds),
-        human::duration(compile_seconds),
+        human::duration(loading_seconds),
     ))?;
     print_line(&format!(
         "validation accuracy {:.2}% of {} images held out",

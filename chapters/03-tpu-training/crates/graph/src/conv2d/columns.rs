@@ -10,6 +10,7 @@ use super::arrange::{
 use super::taps::Geometry;
 use crate::{Graph, GraphError, Value};
 
+// ANCHOR: forward
 pub(super) fn forward(
     g: &mut Graph,
     x: Value,
@@ -20,6 +21,7 @@ pub(super) fn forward(
     let product = multiply_channels(g, x, matrix, By::Matrix)?;
     sum_to_outputs(g, product, geometry, &geometry.axes)
 }
+// ANCHOR_END: forward
 
 /// `x' = sum of S_t^T(y' W_t^T)`
 pub(super) fn input_gradient(
