@@ -28,7 +28,7 @@ fn main() -> ExitCode {
     };
     let python = Program {
         path: Some(root().join(".native/venv/peers/bin/python")).filter(|path| path.is_file()),
-        reason: "needs: the peers' Python packages; cargo x peers train --quick",
+        reason: "needs: PyTorch beside the program; cargo x peers train --quick",
     };
     let trial = |(name, test): Trying, program: Program| {
         let missing = match (&plugin.path, &program.path) {
