@@ -5,6 +5,14 @@ pub const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("accel", &[]),
     ("datasets", &["accel"]),
     ("cpu-inference", &["accel", "datasets"]),
+    (
+        "inference-engines",
+        &["accel", "datasets", "cpu-inference"],
+    ),
+    (
+        "gpu-inference",
+        &["accel", "datasets", "cpu-inference", "inference-engines"],
+    ),
     ("book-builder", &["accel"]),
     ("pjrt-runtime", &[]),
     ("training-graph", &[]),
@@ -20,6 +28,10 @@ pub const UNSAFE_ALLOWED: &[(&str, &str)] = &[
     (
         "chapters/01-cpu/src/allocator.rs",
         "calls mallopt of the C library",
+    ),
+    (
+        "chapters/02-gpu/src/libtorch_cuda.rs",
+        "loads libtorch_cuda; nothing of it is called by address",
     ),
     (
         "chapters/03-tpu-training/crates/pjrt/src/ffi.rs",
