@@ -80,9 +80,6 @@ pub struct RunArgs {
     /// Where it computes.
     #[command(flatten)]
     pub device: DeviceArgs,
-    /// Split a batch that does not fit into memory, and try again.
-    #[arg(long)]
-    pub shrink_on_oom: bool,
     /// Folder for predictions.jsonl, summary.json and result.json.
     #[arg(long, value_name = "DIR", default_value = "results-local/02-gpu/run")]
     pub out: PathBuf,

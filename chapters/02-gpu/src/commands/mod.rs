@@ -1,5 +1,7 @@
 //! One file a command.
 
+use cpu_inference::chapter::Chapter;
+
 pub mod ladder;
 pub mod learn;
 pub mod roofline;
@@ -7,15 +9,14 @@ pub mod run;
 pub mod tune;
 pub mod worker;
 
-/// What the figures of this chapter depend on: if one has changed, they are stale.
-pub fn depends_on() -> Vec<String> {
-    [
+/// Whose results the commands write.
+pub const CHAPTER: Chapter = Chapter {
+    name: "02-gpu",
+    depends_on: &[
         "chapters/01-cpu/src",
         "chapters/02-gpu/src",
         "chapters/02-gpu/crates",
         "ci/native.toml",
         "Cargo.lock",
-    ]
-    .map(str::to_owned)
-    .to_vec()
-}
+    ],
+};
