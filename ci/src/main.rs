@@ -6,7 +6,8 @@
 //! other stacks, `tidy` checks the project's own rules. The rest supports them:
 //!
 //! - [`native_pins`], [`pip`], [`wheel`], [`installed`], [`disk`]: the steps of a set-up
-//! - [`libtorch`], [`pjrt`]: what the user brings instead
+//! - [`libtorch`], [`pjrt`], [`engine_library`]: what the user brings instead
+//! - [`gpu`]: whether there is one, and the libtorch that it takes
 //! - [`toolchain`]: the programs of the machine, and the command that installs each
 //! - [`test_output`]: reads what the test programs print
 //! - [`phases`], [`quantities`], [`cargo`]: where the time went, sizes in words, child processes
@@ -17,6 +18,8 @@ mod book;
 mod cargo;
 mod disk;
 mod doctor;
+mod engine_library;
+mod gpu;
 mod installed;
 mod learn;
 mod libtorch;
