@@ -1,6 +1,9 @@
 //! The machine's NVIDIA GPU, and the libtorch that it takes.
 
-use std::path::{Path, PathBuf};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
 
 use crate::{
     installed,
@@ -32,6 +35,18 @@ pub fn libtorch_folder(root: &Path) -> Option<PathBuf> {
     installed::lack(part, &folder)
         .is_none()
         .then(|| folder.join(LIBRARIES))
+}
+
+/// The variable by which the loader finds libraries, with `folder` before what the user has
+/// in it.
+pub fn library_path(folder: &Path) -> (&'static str, OsString) {
+    const NAME: &str = "LD_LIBRARY_PATH";
+    let mut path = OsString::from(folder);
+    if let Some(rest) = std::env::var_os(NAME).filter(|rest| !rest.is_empty()) {
+        path.push(":");
+        path.push(rest);
+    }
+    (NAME, path)
 }
 
 /// Bytes that `cargo x setup --cuda` would fetch at most; 0 where nothing is pinned.

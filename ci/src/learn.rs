@@ -1,7 +1,6 @@
 //! `cargo x learn`: runs the chapters on this machine and renders the book with its figures.
 
 use std::{
-    ffi::OsString,
     path::{Path, PathBuf},
     process::{Command, ExitCode, Stdio},
 };
@@ -104,7 +103,7 @@ pub fn run(args: Args, root: &Path) -> anyhow::Result<ExitCode> {
     for chapter in chapters {
         let mut command = chapter_command(chapter, args.full, root);
         if chapter.cuda_libtorch {
-            command.envs(cuda_libtorch.as_deref().map(library_path));
+            command.envs(cuda_libtorch.as_deref().map(gpu::library_path));
         }
         let status = phases.time(chapter.name, || cargo::status(&mut command))?;
         if !status.success() {
@@ -174,17 +173,6 @@ fn cuda_libtorch(gpu: &str, root: &Path) -> Option<PathBuf> {
         eprintln!("a GPU is here ({gpu}), and its libtorch is not: {what}; now on the CPU");
     }
     folder
-}
-
-/// LD_LIBRARY_PATH with a folder before what the user has in it.
-fn library_path(folder: &Path) -> (&'static str, OsString) {
-    const NAME: &str = "LD_LIBRARY_PATH";
-    let mut path = OsString::from(folder);
-    if let Some(rest) = std::env::var_os(NAME).filter(|rest| !rest.is_empty()) {
-        path.push(":");
-        path.push(rest);
-    }
-    (NAME, path)
 }
 
 fn chapter_command(chapter: &Chapter, full: bool, root: &Path) -> Command {

@@ -248,6 +248,7 @@ pub fn rounds_of(workload: &Map<String, Value>) -> Option<usize> {
 mod tests {
     use super::super::{
         inference::Workload,
+        line_up::Suite,
         training::{self, Training},
     };
     use super::*;
@@ -283,6 +284,7 @@ mod tests {
     /// Runs the measurement of a small inference with shell scripts in place of engines.
     fn race(scripts: &[(&str, String)]) -> ResultFile {
         let workload = Workload {
+            suite: Suite::Cpu,
             arch: "resnet18",
             stem: "imagenet",
             image: 32,
@@ -324,6 +326,7 @@ mod tests {
             python: "/bin/sh".into(),
             script: engine,
             worker: None,
+            worker_variables: Vec::new(),
             root: folder.path().to_path_buf(),
             weights: None,
             cache: folder.path().to_path_buf(),
