@@ -403,12 +403,7 @@ fn build_worker(package: &str, root: &Path) -> anyhow::Result<PathBuf> {
     if !status.success() {
         bail!("`{}` failed ({status})", cargo::words(&command));
     }
-    let target = std::env::var_os("CARGO_TARGET_DIR")
-        .filter(|folder| !folder.is_empty())
-        .map_or_else(|| root.join("target"), |folder| root.join(folder));
-    let program = target
-        .join("release")
-        .join(format!("{package}{}", std::env::consts::EXE_SUFFIX));
+    let program = cargo::program(root, package);
     if !program.is_file() {
         bail!(
             "no {} after the build; pass --worker FILE",

@@ -296,7 +296,8 @@ keep = {{ "e/library.so" = "lib{name}.so" }}
     }
 }
 
-fn executable(path: &Path) {
+/// Lets a file be run.
+pub fn executable(path: &Path) {
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("permissions");
 }
