@@ -36,7 +36,7 @@ pub struct Args {
     #[arg(long)]
     tpu: bool,
     /// Fetch ONNX Runtime and OpenVINO as well, the engines that chapter 2 measures beside
-    /// libtorch (Linux x86-64; 83 MB).
+    /// libtorch (83 MB on Linux x86-64, 54 MB at most elsewhere).
     #[arg(long)]
     engines: bool,
     /// Only say what would be fetched.
