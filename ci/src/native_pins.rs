@@ -372,7 +372,11 @@ mod tests {
             };
             assert!(bytes(&[]) <= 650_000_000, "{platform}: {}", bytes(&[]));
             // Both take the engines as well, and `cargo x test` libtpu.
-            let engines: &[&str] = if here.has("engines") { &["engines"] } else { &[] };
+            let engines: &[&str] = if here.has("engines") {
+                &["engines"]
+            } else {
+                &[]
+            };
             let engines_only = bytes(engines) - bytes(&[]);
             assert!(engines_only <= 100_000_000, "{platform}: {engines_only}");
             if here.has("tpu") {

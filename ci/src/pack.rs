@@ -19,8 +19,12 @@ const LARGEST: u64 = 60_000_000;
 /// The packages whose programs are packed, besides this one.
 const PACKAGES: [&str; 2] = ["gpu-inference", "tpu-training"];
 
-/// The script that makes the measurements, in the project and in the folder.
+/// The script that makes the measurements, in the project and in the folder: a folder that
+/// has it is a pack.
 const SCRIPT: (&str, &str) = ("ci/pack/measure.py", "measure.py");
+
+/// What a reader of the folder looks for first.
+const README: (&str, &str) = ("ci/pack/README.md", "README.md");
 
 /// Files or folders (with a trailing `/`) that the programs and scripts read, at the same
 /// place below the folder. The manifest and the schema mark it as the project's root.
@@ -111,13 +115,17 @@ pub fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
 
 /// Every file to copy: its path in the project, and in the folder.
 fn inputs(files: &[String]) -> anyhow::Result<Vec<(&str, &str)>> {
-    let mut inputs = vec![SCRIPT];
+    let mut inputs = vec![SCRIPT, README];
     for place in INPUTS {
-        let inside = |file: &&String| {
-            *file == place || (place.ends_with('/') && file.starts_with(place))
-        };
+        let inside =
+            |file: &&String| *file == place || (place.ends_with('/') && file.starts_with(place));
         let before = inputs.len();
-        inputs.extend(files.iter().filter(inside).map(|f| (f.as_str(), f.as_str())));
+        inputs.extend(
+            files
+                .iter()
+                .filter(inside)
+                .map(|f| (f.as_str(), f.as_str())),
+        );
         if inputs.len() == before {
             bail!("no {place} in this project: the measurements read it");
         }
@@ -193,7 +201,11 @@ mod tests {
         let files = tidy::files::list(&root).unwrap();
         let inputs = inputs(&files).unwrap();
         let has = |name: &str| inputs.iter().any(|(_, to)| *to == name);
-        for name in ["measure.py", "ci/peers/protocol.py", "shared/data/digits/split.json"] {
+        for name in [
+            "measure.py",
+            "ci/peers/protocol.py",
+            "shared/data/digits/split.json",
+        ] {
             assert!(has(name), "{name}");
         }
         let bytes: u64 = (inputs.iter())
@@ -206,6 +218,9 @@ mod tests {
     #[test]
     fn what_is_missing_is_named() {
         let error = inputs(&["Cargo.toml".to_owned()]).unwrap_err();
-        assert!(error.to_string().starts_with("no ci/native.toml in"), "{error}");
+        assert!(
+            error.to_string().starts_with("no ci/native.toml in"),
+            "{error}"
+        );
     }
 }

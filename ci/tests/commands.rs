@@ -102,9 +102,13 @@ fn doctor_shows_the_engines_and_the_gpus_libtorch() {
     doctor()
         .env("ORT_DYLIB_PATH", project.path("mine/libonnxruntime.so"))
         .assert()
-        .stdout(contains("tiny libtorch for CUDA, as pinned, in .native/libtorch/cuda"))
+        .stdout(contains(
+            "tiny libtorch for CUDA, as pinned, in .native/libtorch/cuda",
+        ))
         .stdout(contains("libonnxruntime.so, by ORT_DYLIB_PATH"))
-        .stdout(contains("tiny OpenVINO, as pinned, in .native/engines/openvino"));
+        .stdout(contains(
+            "tiny OpenVINO, as pinned, in .native/engines/openvino",
+        ));
 }
 
 #[test]

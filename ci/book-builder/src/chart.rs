@@ -220,7 +220,9 @@ fn top(series: &[Series]) -> f64 {
 /// The smallest value that must fit on a logarithmic axis.
 fn bottom(series: &[Series]) -> f64 {
     let points = series.iter().flat_map(|series| &series.points);
-    points.map(|point| point.value).fold(f64::INFINITY, f64::min)
+    points
+        .map(|point| point.value)
+        .fold(f64::INFINITY, f64::min)
 }
 
 /// The axis of values: where its ticks are, in the field's own unit, with their
@@ -257,7 +259,11 @@ fn logarithmic_ticks(low: f64, high: f64) -> Vec<f64> {
     // Within f64's range these are small integers, so the casts are exact.
     let (first, last) = (low.log10().floor() as i32, high.log10().ceil() as i32);
     let all: Vec<f64> = (first..=last)
-        .flat_map(|power| factors.iter().map(move |factor| factor * 10_f64.powi(power)))
+        .flat_map(|power| {
+            factors
+                .iter()
+                .map(move |factor| factor * 10_f64.powi(power))
+        })
         .collect();
     // What is drawn on an edge may lie beside it by a rounding.
     let from = all.iter().rposition(|tick| *tick <= low * (1.0 + 1e-9));
@@ -451,13 +457,7 @@ fn bars(title: &str, field: &str, unit: &Quantity, series: &[Series]) -> String 
 
 /// Lines over a numeric field, drawn at equal steps: batch sizes and thread
 /// counts double, and even steps keep the small ones apart.
-fn lines(
-    title: &str,
-    x_field: &str,
-    chart: &Chart,
-    unit: &Quantity,
-    series: &[Series],
-) -> String {
+fn lines(title: &str, x_field: &str, chart: &Chart, unit: &Quantity, series: &[Series]) -> String {
     const PLOT: f64 = 210.0;
     let field = chart.field.as_str();
     let legend = 20.0 * series.len() as f64 + 10.0;
@@ -661,7 +661,12 @@ mod tests {
                 assert!((got / expected - 1.0).abs() < 1e-9, "{got} {expected}");
             }
         }
-        for (low, high) in [(0.0, 1.0), (-1.0, 1.0), (f64::NAN, 1.0), (1.0, f64::INFINITY)] {
+        for (low, high) in [
+            (0.0, 1.0),
+            (-1.0, 1.0),
+            (f64::NAN, 1.0),
+            (1.0, f64::INFINITY),
+        ] {
             assert_eq!(logarithmic_ticks(low, high), [1.0, 10.0]);
         }
     }

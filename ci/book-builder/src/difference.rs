@@ -117,7 +117,10 @@ mod tests {
         assert!(shown.starts_with("```diff\n--- one.rs\n+++ two.rs\n@@ "));
         assert!(shown.contains("\n-    let d = Device::Cpu;\n+    let d = Device::Cuda(0);\n"));
         assert!(!shown.contains("ANCHOR"), "{shown}");
-        assert!(shown.contains("2 of 6 lines differ: 1 removed, 1 added"), "{shown}");
+        assert!(
+            shown.contains("2 of 6 lines differ: 1 removed, 1 added"),
+            "{shown}"
+        );
     }
 
     #[test]

@@ -886,10 +886,7 @@ Text.
                 "{{#chart 01-cpu/x kind=line field=a x=b scale=lg}}",
                 "expected linear or log",
             ),
-            (
-                "{{#matrix 01-cpu/x columns=a field=b}}",
-                "line= is missing",
-            ),
+            ("{{#matrix 01-cpu/x columns=a field=b}}", "line= is missing"),
             ("{{#difference a.rs limit=3}}", "NEW is missing"),
             ("{{#difference a.rs b.rs}}", "limit= is missing"),
             (

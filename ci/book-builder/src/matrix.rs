@@ -159,7 +159,10 @@ impl<'a> Grid<'a> {
                     continue;
                 }
             };
-            let (line, column) = (place(&mut grid.lines, line), place(&mut grid.columns, column));
+            let (line, column) = (
+                place(&mut grid.lines, line),
+                place(&mut grid.columns, column),
+            );
             grid.cells.resize(grid.lines.len(), Vec::new());
             for cells in &mut grid.cells {
                 cells.resize(grid.columns.len(), None);

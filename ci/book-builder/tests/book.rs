@@ -410,15 +410,23 @@ fn a_logarithmic_axis_keeps_small_values_apart() {
         .unwrap();
         let page = repository.page();
         // The heights of the line's four points.
-        let (_, path) = page.split_once("<path class=\"line line-0 published\" d=\"M").unwrap();
+        let (_, path) = page
+            .split_once("<path class=\"line line-0 published\" d=\"M")
+            .unwrap();
         let (path, _) = path.split_once('"').unwrap();
         let heights: Vec<f64> = (path.split('L'))
             .map(|point| point.split_once(' ').unwrap().1.parse().unwrap())
             .collect();
-        heights.windows(2).map(|pair| pair[0] - pair[1]).collect::<Vec<_>>()
+        heights
+            .windows(2)
+            .map(|pair| pair[0] - pair[1])
+            .collect::<Vec<_>>()
     };
     let even = chart("scale=log");
-    assert!(even.iter().all(|step| (step - even[0]).abs() < 0.2), "{even:?}");
+    assert!(
+        even.iter().all(|step| (step - even[0]).abs() < 0.2),
+        "{even:?}"
+    );
     let steep = chart("");
     assert!(steep[2] > 50.0 * steep[0], "{steep:?}");
 }
@@ -477,7 +485,10 @@ fn the_difference_of_two_programs_is_shown_until_it_grows() {
     };
     let with = |limit| {
         let repository = Repository::new(&directive(limit));
-        repository.write("chapters/01-cpu/src/y.rs", &CODE.replace("    7\n", "    8\n"));
+        repository.write(
+            "chapters/01-cpu/src/y.rs",
+            &CODE.replace("    7\n", "    8\n"),
+        );
         repository
     };
     let page = with(2).page();

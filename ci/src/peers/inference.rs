@@ -229,8 +229,17 @@ impl Work for Workload {
     fn export(&self, weights: &str) -> Option<Vec<String>> {
         let image = self.image.to_string();
         let words = [
-            "export", "--arch", self.arch, "--stem", self.stem, "--image", &image, "--weights",
-            weights, "--int8", "--quiet",
+            "export",
+            "--arch",
+            self.arch,
+            "--stem",
+            self.stem,
+            "--image",
+            &image,
+            "--weights",
+            weights,
+            "--int8",
+            "--quiet",
         ];
         (self.dtype == "int8").then(|| words.map(str::to_owned).to_vec())
     }
@@ -351,7 +360,11 @@ mod tests {
                 &workload.contestants()[2],
                 &shared(int8.then_some("/model.onnx")),
             );
-            let expected = if int8 { json!("/model.onnx") } else { Value::Null };
+            let expected = if int8 {
+                json!("/model.onnx")
+            } else {
+                Value::Null
+            };
             assert_eq!(message["load"]["onnx"], expected);
             assert_eq!(message["load"]["device"], "cpu");
             // What they must agree with is not quantised.
@@ -370,7 +383,10 @@ mod tests {
         assert_eq!(message["load"]["device"], "cuda");
         assert_eq!(message["load"]["autotune"], true);
         assert_eq!(workload.describe(ours)["device"], "cuda");
-        assert_eq!(workload.reference_message(&shared(None))["load"]["device"], "cpu");
+        assert_eq!(
+            workload.reference_message(&shared(None))["load"]["device"],
+            "cpu"
+        );
         // Chapter 1's program would refuse what it does not know.
         let cpu = &all(Suite::Cpu, 2)[0];
         let message = cpu.load_message(&cpu.contestants()[0], &shared(None));
@@ -383,7 +399,10 @@ mod tests {
         let far = |suite, dtype: &'static str, difference: f64| {
             let mut workload = all(suite, 2).remove(0);
             workload.dtype = dtype;
-            workload.compare(&[1.0, 1.0 + difference], &[1.0, 1.0]).fault.is_some()
+            workload
+                .compare(&[1.0, 1.0 + difference], &[1.0, 1.0])
+                .fault
+                .is_some()
         };
         assert!(far(Suite::Engines, "f32", 1e-3));
         assert!(!far(Suite::Gpu, "f32", 1e-3));

@@ -138,7 +138,10 @@ keep = {{ "torch/lib/" = "torch/lib/" }}
 
     /// Pins both engines, for `--engines`.
     pub fn pin_engines(&self) {
-        for (name, title) in [("onnxruntime", "tiny ONNX Runtime"), ("openvino", "tiny OpenVINO")] {
+        for (name, title) in [
+            ("onnxruntime", "tiny ONNX Runtime"),
+            ("openvino", "tiny OpenVINO"),
+        ] {
             let (sha256, bytes) = self.wheel(name, &[("e/library.so", name)]);
             self.pin(&format!(
                 r#"
