@@ -8,9 +8,10 @@ use std::{
 use anyhow::bail;
 
 use crate::{
-    book, cargo, native_pins,
+    book, cargo, gpu, libtorch, native_pins,
     phases::Phases,
     pjrt::{self, Platform},
+    quantities::size,
     setup,
 };
 
@@ -31,6 +32,12 @@ const CHAPTERS: &[Chapter] = &[
     Chapter {
         name: "01-cpu",
         package: "cpu-inference",
+        arguments: &["learn"],
+        needs: None,
+    },
+    Chapter {
+        name: "02-gpu",
+        package: "gpu-inference",
         arguments: &["learn"],
         needs: None,
     },
@@ -62,7 +69,14 @@ pub struct Args {
 /// If set-up or the build fails.
 pub fn run(args: Args, root: &Path) -> anyhow::Result<ExitCode> {
     let mut phases = Phases::default();
-    phases.time("setup", || setup::ensure(root, &[]))?;
+    phases.time("setup", || setup::ensure(root, &["engines"]))?;
+    // A libtorch of the user's brings its own CUDA libraries, or has none.
+    if libtorch::of_the_user(root).is_none()
+        && !gpu::has_libtorch(root)
+        && let Some(gpu) = gpu::found()
+    {
+        eprintln!("{}", without_its_libtorch(&gpu, root));
+    }
 
     let mut chapters = Vec::new();
     for chapter in CHAPTERS {
@@ -136,6 +150,18 @@ fn lack(chapter: &Chapter, root: &Path) -> Option<String> {
         "no PJRT plugin is pinned for this platform; set {} to one of your own",
         pjrt::VARIABLE
     ))
+}
+
+/// What to say where a GPU is here and the libtorch that it takes is not.
+fn without_its_libtorch(gpu: &str, root: &Path) -> String {
+    let what = match gpu::bytes_to_fetch(root) {
+        0 => "no libtorch for it is pinned for this platform".to_owned(),
+        bytes => format!(
+            "`cargo x setup --cuda` fetches what it takes ({} at most), then run this again",
+            size(bytes)
+        ),
+    };
+    format!("a GPU is here ({gpu}), and its libtorch is not: {what}; chapter 2 runs on the CPU now")
 }
 
 fn chapter_command(chapter: &Chapter, full: bool, root: &Path) -> Command {

@@ -78,6 +78,40 @@ fn doctor_shows_the_plugins() {
 }
 
 #[test]
+fn doctor_shows_the_engines_and_the_gpus_libtorch() {
+    let project = Project::new();
+    project.pin_engines();
+    project.pin_cuda_libtorch();
+    project.pin_for_this_platform();
+    project.fake("nvidia-smi", "echo NVIDIA H200, 580.1");
+    let doctor = || project.x(&["doctor"]);
+    doctor()
+        .assert()
+        .stdout(contains("found    CUDA"))
+        .stdout(contains("NVIDIA H200, 580.1"))
+        .stdout(contains("missing  CUDA libtorch"))
+        .stdout(contains("-> cargo x setup --cuda"))
+        .stdout(contains("missing  ONNX Runtime"))
+        .stdout(contains("the two commands fetch it"))
+        .stdout(contains("-> cargo x setup --engines"));
+    project
+        .x(&["setup", "--cuda", "--engines"])
+        .assert()
+        .success();
+    project.write("mine/libonnxruntime.so", "");
+    doctor()
+        .env("ORT_DYLIB_PATH", project.path("mine/libonnxruntime.so"))
+        .assert()
+        .stdout(contains(
+            "tiny libtorch for CUDA, as pinned, in .native/libtorch/cuda",
+        ))
+        .stdout(contains("libonnxruntime.so, by ORT_DYLIB_PATH"))
+        .stdout(contains(
+            "tiny OpenVINO, as pinned, in .native/engines/openvino",
+        ));
+}
+
+#[test]
 fn doctor_names_what_is_missing_and_the_command() {
     let project = Project::new();
     fs::create_dir(project.path("empty")).unwrap();
@@ -116,19 +150,23 @@ fn with_tests(source: &str) -> (Project, Command) {
 }
 
 #[test]
-fn the_tests_fetch_libtpu_unless_told_otherwise() {
+fn the_tests_fetch_libtpu_and_the_engines_unless_told_otherwise() {
     let (project, mut test) = with_tests("#[test] fn passes() {}\n");
     project.pin_plugins();
+    project.pin_engines();
     project.pin_for_this_platform();
-    let names = || fs::read_dir(project.path(".native/pjrt")).unwrap().count();
-    test.arg("--no-tpu").assert().success();
-    assert_eq!(names(), 1);
+    let names = || {
+        let count = |folder: &str| fs::read_dir(project.path(folder)).map_or(0, Iterator::count);
+        [count(".native/pjrt"), count(".native/engines")]
+    };
+    test.args(["--no-tpu", "--no-engines"]).assert().success();
+    assert_eq!(names(), [1, 0]);
     let mut test = project.x(&["test"]);
     test.env("LIBTORCH", project.path("mine"))
         .env("CARGO_TARGET_DIR", project.path("target"))
         .assert()
         .success();
-    assert_eq!(names(), 2);
+    assert_eq!(names(), [2, 2]);
 }
 
 #[test]
@@ -195,13 +233,14 @@ fn a_build_that_fails_says_so() {
 /// A workspace whose chapter 1 and book-builder only note how they were called.
 fn with_chapters(chapter_exit: u8) -> (Project, Command) {
     let project = Project::new();
-    let members = "members = [\"chapter\", \"training\", \"builder\"]";
+    let members = "members = [\"chapter\", \"gpu\", \"training\", \"builder\"]";
     project.write(
         "Cargo.toml",
         &format!("[workspace]\nresolver = \"3\"\n{members}\n"),
     );
     for (folder, name, exit) in [
         ("chapter", "cpu-inference", chapter_exit),
+        ("gpu", "gpu-inference", 0),
         ("training", "tpu-training", 0),
         ("builder", "book-builder", 0),
     ] {
@@ -245,10 +284,33 @@ fn learn_runs_the_chapters_and_names_the_page() {
         "learn --quick --out results-local/01-cpu"
     );
     assert_eq!(
+        called("gpu.called"),
+        "learn --quick --out results-local/02-gpu"
+    );
+    assert_eq!(
         called("training.called"),
         "learn --quick --out results-local/03-tpu-training"
     );
     assert!(called("builder.called").starts_with("--root "));
+}
+
+#[test]
+fn learn_says_what_a_gpu_takes_until_it_is_there() {
+    let (project, mut learn) = with_chapters(0);
+    project.pin_cuda_libtorch();
+    project.pin_for_this_platform();
+    project.fake("nvidia-smi", "echo NVIDIA H200, 580.1");
+    let said = "a GPU is here (NVIDIA H200, 580.1), and its libtorch is not";
+    // A libtorch of the user's has what it has.
+    learn.assert().success().stderr(contains(said).not());
+    learn.env_remove("LIBTORCH");
+    learn
+        .assert()
+        .success()
+        .stderr(contains(said))
+        .stderr(contains("`cargo x setup --cuda` fetches what it takes"));
+    project.x(&["setup", "--cuda"]).assert().success();
+    learn.assert().success().stderr(contains(said).not());
 }
 
 #[test]
