@@ -41,17 +41,22 @@ impl ConvForms {
 /// The fastest forms on XLA's CPU backend, by `tpu-training conv-forms`: forward, then the
 /// gradients by input and by filter.
 fn on_cpu(conv: &Conv, side: usize) -> Forms {
-    use ConvForm::{Columns, Convolution, Mixed, PaddedProducts, Products};
+    use ConvForm::{Columns, Convolution, Dense, Mixed, PaddedProducts, Patches, Products};
     let [forward, input_gradient, filter_gradient] = match (conv.kernel, conv.stride, side) {
-        (1, ..) | (_, _, ..=4) => [Products; 3],
-        // Three channels of colour, or one of grey: too thin for a product of their own.
-        _ if conv.input < 8 && side > 8 => [Mixed, Products, Convolution],
-        _ if conv.input < 8 => [PaddedProducts, Products, Convolution],
-        (_, 2, ..=8 | 17..) => [Products; 3],
-        (_, 2, _) => [Convolution, Products, Products],
-        (_, _, ..=8) if conv.input < 32 => [Columns, Mixed, Mixed],
-        (_, _, ..=8) => [Convolution, Convolution, Mixed],
-        _ => [Convolution; 3],
+        (1, ..) => [Products; 3],
+        // Three channels of colour, or one of grey: the input's gradient is never asked for.
+        _ if conv.input < 8 && side > 8 => [Convolution, Products, Convolution],
+        _ if conv.input < 8 => [PaddedProducts, Products, Patches],
+        (_, 2, 9..) => [Convolution, PaddedProducts, PaddedProducts],
+        (_, 2, 5..) if conv.input < 32 => [Convolution, Columns, Products],
+        (_, 2, 5..) => [Convolution, Products, Products],
+        (_, 2, _) => [Products; 3],
+        (_, _, 9..) => [Convolution; 3],
+        (_, _, 5..) if conv.input < 32 => [Mixed; 3],
+        (_, _, 5..) => [Mixed, Mixed, Convolution],
+        (_, _, 3..) if conv.input < 64 => [Convolution, Convolution, Mixed],
+        (_, _, 2) if conv.input <= 64 => [Dense; 3],
+        _ => [Products; 3],
     };
     Forms {
         forward,
