@@ -10,6 +10,7 @@ use crate::config::ConvStyle;
 pub struct ConvForms {
     style: ConvStyle,
     cpu: bool,
+    in_loop: bool,
 }
 
 impl ConvForms {
@@ -18,6 +19,16 @@ impl ConvForms {
         ConvForms {
             style,
             cpu: matches!(platform.to_ascii_lowercase().as_str(), "cpu" | "host"),
+            in_loop: false,
+        }
+    }
+
+    /// The choice for a program whose steps stand in a `while`.
+    #[must_use]
+    pub fn in_loop(&self) -> Self {
+        ConvForms {
+            in_loop: true,
+            ..self.clone()
         }
     }
 
@@ -30,6 +41,7 @@ impl ConvForms {
             ConvStyle::Products => Forms::all(ConvForm::Products),
             ConvStyle::Patches => Forms::all(ConvForm::Patches),
             ConvStyle::Columns => Forms::all(ConvForm::Columns),
+            ConvStyle::Auto if self.cpu && self.in_loop => in_cpu_loop(conv, on_cpu(conv, side)),
             ConvStyle::Auto if self.cpu => on_cpu(conv, side),
             // GPUs and TPUs have units for convolutions.
             ConvStyle::Auto => Forms::all(ConvForm::Convolution),
@@ -65,3 +77,20 @@ fn on_cpu(conv: &Conv, side: usize) -> Forms {
     }
 }
 // ANCHOR_END: choice
+
+// ANCHOR: loop
+/// XLA's CPU backend has its fast convolution for the outermost level of a program only.
+/// In a loop the next best form takes its place: matrix products are as fast there.
+fn in_cpu_loop(conv: &Conv, forms: Forms) -> Forms {
+    let replace = |form| match form {
+        ConvForm::Convolution if conv.stride == 1 => ConvForm::Mixed,
+        ConvForm::Convolution => ConvForm::Products,
+        other => other,
+    };
+    Forms {
+        forward: replace(forms.forward),
+        input_gradient: replace(forms.input_gradient),
+        filter_gradient: replace(forms.filter_gradient),
+    }
+}
+// ANCHOR_END: loop
