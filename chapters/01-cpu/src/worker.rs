@@ -104,6 +104,11 @@ pub trait Loaded {
     /// The engine's.
     fn sample(&mut self) -> Result<(), EngineError>;
 
+    /// Batches of one sample; the seconds that are told are those of one batch.
+    fn batches(&self) -> usize {
+        1
+    }
+
     /// The logits of another input.
     ///
     /// # Errors
@@ -179,7 +184,8 @@ fn answer(
                 let start = Instant::now();
                 loaded.sample()?;
                 if sample >= request.warmup {
-                    seconds.push(start.elapsed().as_secs_f64());
+                    let batches = loaded.batches().max(1) as f64;
+                    seconds.push(start.elapsed().as_secs_f64() / batches);
                 }
             }
             Ok(json!({ "seconds": seconds }))

@@ -23,8 +23,8 @@ pub struct Roof {
     pub bytes_per_second: f64,
 }
 
-// ANCHOR: roofline
 impl Roof {
+    // ANCHOR: roofline
     /// The least seconds that a layer takes: computing and moving may overlap, so that
     /// the longer of the two counts.
     pub fn seconds(&self, cost: &Cost) -> f64 {

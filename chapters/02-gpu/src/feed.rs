@@ -22,8 +22,8 @@ pub enum Feed {
     Pageable,
     /// In pinned host memory, which the device reads by itself; the host waits for the copy.
     Pinned,
-    /// In pinned host memory; copy and kernels are queued, and the logits of a batch are
-    /// read when the next one is under way.
+    /// In pinned host memory; copies and kernels of several batches are queued before the
+    /// first logits are read.
     Queued,
 }
 
@@ -58,6 +58,11 @@ impl FromStr for Feed {
     }
 }
 
+/// Batches that are queued before the host waits. It waits at the end of the queue: tch
+/// has one CUDA stream, and logits that are read after a later batch was queued come after
+/// that batch, too.
+const AHEAD: usize = 4;
+
 /// libtorch with its input on the host.
 struct Fed {
     engine: TchEngine,
@@ -65,12 +70,8 @@ struct Fed {
     device: Device,
     device_name: String,
     images: usize,
-    /// Batches in host memory. Two where copies are queued: while one is filled, the
-    /// other may be under way.
-    sources: [Tensor; 2],
-    next: usize,
-    /// Logits that were queued and not read.
-    pending: Option<Tensor>,
+    /// The batch in host memory.
+    source: Tensor,
 }
 
 /// Loads `tch-<rung>` with its input where the request's `feed` says.
@@ -102,47 +103,39 @@ pub fn open(request: &Load, setting: &Setting) -> anyhow::Result<Box<dyn Loaded>
     let [channels, height, width] = engine.image_shape();
     let shape = [request.batch, channels, height, width];
     let pixels = seeded::tensor(0, "input", &shape);
-    let source = || -> Result<Tensor, TchError> {
-        let host = Tensor::f_from_slice(&pixels)?.f_reshape(shape.map(|n| n as i64))?;
-        match pinned {
+    let source = Tensor::f_from_slice(&pixels)
+        .and_then(|host| host.f_reshape(shape.map(|n| n as i64)))
+        .and_then(|host| match pinned {
             true => host.f_pin_memory(setting.device),
             false => Ok(host),
-        }
-    };
-    let failed = |error| refused(error, request.batch);
+        })
+        .map_err(|error| refused(error, request.batch))?;
     Ok(Box::new(Fed {
         engine,
         feed,
         device: setting.device,
         device_name: setting.device_name(),
         images: request.batch,
-        sources: [source().map_err(failed)?, source().map_err(failed)?],
-        next: 0,
-        pending: None,
+        source,
     }))
 }
 
 impl Fed {
     // ANCHOR: queue
-    /// Queues one batch: its copy to the device, and the network. With a copy that does
+    /// Orders one batch: its copy to the device, and the network. With a copy that does
     /// not block, the host is back before the device has begun.
-    fn queue(&mut self) -> Result<Tensor, TchError> {
+    fn order(&self) -> Result<Tensor, TchError> {
         let queued = self.feed == Feed::Queued;
-        let source = &self.sources[self.next];
-        self.next = (self.next + 1) % self.sources.len();
-        let x = source.f_to_device_(self.device, Kind::Float, queued, false)?;
+        let x = self
+            .source
+            .f_to_device_(self.device, Kind::Float, queued, false)?;
         self.engine.forward(&self.engine.arrange(&x)?)
     }
 
-    /// One sample: the logits of a batch on the host. Queued, they are those of the batch
-    /// before, while this one is computed.
-    fn one(&mut self) -> Result<(), TchError> {
-        let logits = self.queue()?;
-        let ready = match self.feed {
-            Feed::Queued => self.pending.replace(logits),
-            _ => Some(logits),
-        };
-        if let Some(logits) = ready {
+    /// One sample: all its batches are ordered, then all their logits are read.
+    fn one(&self) -> Result<(), TchError> {
+        let ordered = (0..self.batches()).map(|_| self.order());
+        for logits in ordered.collect::<Result<Vec<_>, _>>()? {
             drop(logits.f_to_device(Device::Cpu)?);
         }
         Ok(())
@@ -153,6 +146,13 @@ impl Fed {
 impl Loaded for Fed {
     fn sample(&mut self) -> Result<(), EngineError> {
         self.one().map_err(|error| refused(error, self.images))
+    }
+
+    fn batches(&self) -> usize {
+        match self.feed {
+            Feed::Queued => AHEAD,
+            _ => 1,
+        }
     }
 
     fn logits(&mut self, batch: Batch) -> Result<Logits, EngineError> {

@@ -37,7 +37,7 @@ const STEPS: [Step; 6] = [
         measurement: "ladder",
         question: "What does each step towards the device gain?",
         command: "ladder --arch resnet50",
-        quick: "--quick",
+        quick: "--quick --batch 4",
     },
     Step {
         measurement: "tune",
