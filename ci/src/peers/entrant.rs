@@ -1,6 +1,7 @@
 //! Those who take part in one workload: started, loaded, and checked for agreement.
 
 use std::{
+    collections::BTreeMap,
     ffi::OsString,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -129,14 +130,15 @@ pub fn prepare(setup: &Setup, work: &dyn Work) -> Result<Shared, String> {
         .clone()
         .unwrap_or_else(|| folder.join("weights.safetensors"));
     let weights = text(weights)?;
-    let model = match work.export(&weights) {
-        Some(arguments) => Some(export(setup, &arguments, &folder.join("model.onnx"))?),
-        None => None,
-    };
+    let mut models = BTreeMap::new();
+    for (engine, arguments) in work.exports(&weights) {
+        let file = folder.join(format!("model-{engine}.onnx"));
+        models.insert(engine, export(setup, &arguments, &file)?);
+    }
     Ok(Shared {
         weights,
         input: text(folder.join(work.input_file()))?,
-        model,
+        models,
     })
 }
 
