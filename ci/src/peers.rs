@@ -250,7 +250,7 @@ fn run_kind<W: Work + Clone>(
         },
     };
     let ours = selected.iter().any(|(work, contestants)| {
-        !work.exports("").is_empty() || contestants.iter().any(|contestant| contestant.ours)
+        work.export("").is_some() || contestants.iter().any(|contestant| contestant.ours)
     });
     let worker = match &args.worker {
         // Contenders run in the root.

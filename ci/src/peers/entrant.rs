@@ -1,7 +1,6 @@
 //! Those who take part in one workload: started, loaded, and checked for agreement.
 
 use std::{
-    collections::BTreeMap,
     ffi::OsString,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -130,15 +129,14 @@ pub fn prepare(setup: &Setup, work: &dyn Work) -> Result<Shared, String> {
         .clone()
         .unwrap_or_else(|| folder.join("weights.safetensors"));
     let weights = text(weights)?;
-    let mut models = BTreeMap::new();
-    for (engine, arguments) in work.exports(&weights) {
-        let file = folder.join(format!("model-{engine}.onnx"));
-        models.insert(engine, export(setup, &arguments, &file)?);
-    }
+    let model = match work.export(&weights) {
+        Some(arguments) => Some(export(setup, &arguments, &folder.join("model.onnx"))?),
+        None => None,
+    };
     Ok(Shared {
         weights,
         input: text(folder.join(work.input_file()))?,
-        models,
+        model,
     })
 }
 

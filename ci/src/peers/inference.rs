@@ -114,9 +114,7 @@ impl Workload {
             load["device"] = json!(device);
         }
         if dtype == "int8" {
-            // Streams are a way to run an engine, not another one.
-            let engine = engine.trim_end_matches("-streams");
-            load["onnx"] = json!(shared.models.get(engine));
+            load["onnx"] = json!(shared.model);
         }
         load
     }
@@ -226,35 +224,24 @@ impl Work for Workload {
         "input.safetensors"
     }
 
-    /// INT8 needs ranges of activations, which the weights do not tell: our program measures
-    /// them and writes the files. Engines differ in where they want values marked as 8 bits, so
-    /// each has its own, from Rust and from Python the same one.
-    fn exports(&self, weights: &str) -> Vec<(&'static str, Vec<String>)> {
-        if self.dtype != "int8" {
-            return Vec::new();
-        }
+    /// INT8 needs ranges of activations, which the weights do not tell: our program
+    /// measures them and writes the file that all engines open.
+    fn export(&self, weights: &str) -> Option<Vec<String>> {
         let image = self.image.to_string();
-        let words = |engine| {
-            let words = [
-                "export",
-                "--arch",
-                self.arch,
-                "--stem",
-                self.stem,
-                "--image",
-                &image,
-                "--weights",
-                weights,
-                "--int8",
-                "--marks",
-                engine,
-                "--quiet",
-            ];
-            words.map(str::to_owned).to_vec()
-        };
-        ["onnxruntime", "openvino"]
-            .map(|engine| (engine, words(engine)))
-            .to_vec()
+        let words = [
+            "export",
+            "--arch",
+            self.arch,
+            "--stem",
+            self.stem,
+            "--image",
+            &image,
+            "--weights",
+            weights,
+            "--int8",
+            "--quiet",
+        ];
+        (self.dtype == "int8").then(|| words.map(str::to_owned).to_vec())
     }
 
     fn load_message(&self, contestant: &Contestant, shared: &Shared) -> Value {
@@ -355,40 +342,33 @@ mod tests {
         );
     }
 
-    fn shared(models: &[(&'static str, &str)]) -> Shared {
+    fn shared(model: Option<&str>) -> Shared {
         Shared {
             weights: "/w".to_owned(),
             input: "/i".to_owned(),
-            models: (models.iter())
-                .map(|(engine, path)| (*engine, (*path).to_owned()))
-                .collect(),
+            model: model.map(str::to_owned),
         }
     }
 
     #[test]
-    fn int8_engines_open_the_file_that_ours_wrote_for_them() {
-        let shared = shared(&[("onnxruntime", "/a"), ("openvino", "/b")]);
+    fn int8_engines_open_the_file_that_ours_wrote() {
         for workload in all(Suite::Engines, 2) {
             let int8 = workload.dtype == "int8";
-            let written: Vec<_> = workload.exports("/w").into_iter().map(|e| e.0).collect();
-            let expected: &[&str] = if int8 {
-                &["onnxruntime", "openvino"]
+            let export = workload.export("/w");
+            assert_eq!(export.is_some(), int8);
+            let message = workload.load_message(
+                &workload.contestants()[1],
+                &shared(int8.then_some("/model.onnx")),
+            );
+            let expected = if int8 {
+                json!("/model.onnx")
             } else {
-                &[]
+                Value::Null
             };
-            assert_eq!(written, expected);
-            for contestant in workload.contestants() {
-                let message = workload.load_message(&contestant, &shared);
-                let expected = match contestant.engine {
-                    "onnxruntime" if int8 => json!("/a"),
-                    "openvino" | "openvino-streams" if int8 => json!("/b"),
-                    _ => Value::Null,
-                };
-                assert_eq!(message["load"]["onnx"], expected, "{}", contestant.id);
-                assert_eq!(message["load"]["device"], "cpu");
-            }
+            assert_eq!(message["load"]["onnx"], expected);
+            assert_eq!(message["load"]["device"], "cpu");
             // What they must agree with is not quantised.
-            let reference = workload.reference_message(&shared);
+            let reference = workload.reference_message(&shared(None));
             assert_eq!(reference["load"]["dtype"], "f32");
             assert_eq!(reference["load"]["onnx"], Value::Null);
         }
@@ -399,17 +379,17 @@ mod tests {
         let workload = &all(Suite::Gpu, 2)[0];
         let contestants = workload.contestants();
         let ours = contestants.iter().rfind(|c| c.ours).unwrap();
-        let message = workload.load_message(ours, &shared(&[]));
+        let message = workload.load_message(ours, &shared(None));
         assert_eq!(message["load"]["device"], "cuda");
         assert_eq!(message["load"]["autotune"], true);
         assert_eq!(workload.describe(ours)["device"], "cuda");
         assert_eq!(
-            workload.reference_message(&shared(&[]))["load"]["device"],
+            workload.reference_message(&shared(None))["load"]["device"],
             "cpu"
         );
         // Chapter 1's program would refuse what it does not know.
         let cpu = &all(Suite::Cpu, 2)[0];
-        let message = cpu.load_message(&cpu.contestants()[0], &shared(&[]));
+        let message = cpu.load_message(&cpu.contestants()[0], &shared(None));
         assert_eq!(message["load"]["device"], Value::Null);
         assert!(!cpu.describe(&cpu.contestants()[0]).contains_key("device"));
     }

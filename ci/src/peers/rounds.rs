@@ -434,7 +434,7 @@ mod tests {
             good("0.5")
         );
         let race = |refuses| {
-            let scripts = [("onnxruntime", opens.clone())];
+            let scripts = [("a", opens.clone())];
             race_with_export(&workload, &good("0.5"), &scripts, refuses).0
         };
         let row = race(false).rows.remove(0);

@@ -437,7 +437,7 @@ mod tests {
         let shared = Shared {
             weights: "/w".to_owned(),
             input: "/d".to_owned(),
-            models: Default::default(),
+            model: None,
         };
         let ours = &training.contestants()[1];
         let mut timed = training.load_message(ours, &shared);

@@ -1,7 +1,5 @@
 //! What a kind of measurement brings to the rounds that all kinds share.
 
-use std::collections::BTreeMap;
-
 use serde_json::{Map, Value};
 
 /// One configuration that all its contenders run: a network for inference, a training.
@@ -36,12 +34,12 @@ pub trait Work {
     /// The name of the second of these files; the first is `weights.safetensors`.
     fn input_file(&self) -> &'static str;
 
-    /// The model files that our program writes before anybody loads: the engine that one is
-    /// for, and the arguments without the file's path.
+    /// Arguments of our program that write a model file for all contenders, without the
+    /// file's path; `None` if they need none.
     ///
     /// * `weights`: the file that the script has prepared, or the user's
-    fn exports(&self, _weights: &str) -> Vec<(&'static str, Vec<String>)> {
-        Vec::new()
+    fn export(&self, _weights: &str) -> Option<Vec<String>> {
+        None
     }
 
     /// The load message.
@@ -106,8 +104,8 @@ pub struct Shared {
     pub weights: String,
     /// Images, and what belongs to them.
     pub input: String,
-    /// The model files that our program has written, by engine.
-    pub models: BTreeMap<&'static str, String>,
+    /// The model file that our program has written, if the work has one.
+    pub model: Option<String>,
 }
 
 /// How far a contender is from the reference.
