@@ -7,7 +7,7 @@ use accel::{device::DeviceError, exit};
 use datasets::{checkpoint::CheckpointError, images::ImagesError};
 
 use crate::{
-    engine::EngineError, model::ModelError, resnet::weights::WeightsError, source::SourceError,
+    engine::{EngineError, SetupError}, model::ModelError, resnet::weights::WeightsError, source::SourceError,
     tch_engine::LoadError,
 };
 
@@ -38,7 +38,11 @@ fn closed_pipe(error: &anyhow::Error) -> bool {
 fn code(error: &anyhow::Error) -> u8 {
     for cause in error.chain() {
         let load = cause.downcast_ref::<LoadError>();
-        if cause.is::<DeviceError>() || matches!(load, Some(LoadError::Unsupported { .. })) {
+        let setup = cause.downcast_ref::<SetupError>();
+        if cause.is::<DeviceError>()
+            || matches!(load, Some(LoadError::Unsupported { .. }))
+            || matches!(setup, Some(SetupError::Unavailable { .. }))
+        {
             return exit::DEVICE;
         }
         let refused = cause.is::<Refused>()
@@ -46,6 +50,7 @@ fn code(error: &anyhow::Error) -> u8 {
             || cause.is::<ImagesError>()
             || cause.is::<WeightsError>()
             || matches!(load, Some(LoadError::Weights(_)))
+            || matches!(setup, Some(SetupError::Model { .. }))
             || matches!(
                 cause.downcast_ref::<ModelError>(),
                 Some(
