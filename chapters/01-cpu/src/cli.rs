@@ -79,10 +79,10 @@ pub struct ModelArgs {
     /// Height and width of the images that the model sees, in pixels.
     #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(8..=1024))]
     pub image: Option<u32>,
-    /// eager, folded, channels-last, prepacked, streams or trimmed.
+    /// eager, folded, channels-last, prepacked, streams, trimmed, or fused (CUDA only).
     #[arg(long, default_value = "channels-last")]
     pub rung: Rung,
-    /// f32, or bf16.
+    /// f32, bf16 or f16.
     #[arg(long, default_value = "f32")]
     pub dtype: Dtype,
 }
@@ -90,6 +90,20 @@ pub struct ModelArgs {
 /// `cpu-inference run`.
 #[derive(Clone, Debug, Args)]
 pub struct RunArgs {
+    /// What to classify, with which model.
+    #[command(flatten)]
+    pub work: WorkArgs,
+    /// Where it computes.
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    /// Folder for predictions.jsonl, summary.json and result.json.
+    #[arg(long, value_name = "DIR", default_value = "results-local/01-cpu/run")]
+    pub out: PathBuf,
+}
+
+/// What to classify, with which model, in which batches: the same in chapter 2.
+#[derive(Clone, Debug, Args)]
+pub struct WorkArgs {
     /// Folder of JPEG and PNG files; subfolders named like classes are labels.
     #[arg(long, value_name = "DIR", conflicts_with = "data")]
     pub images: Option<PathBuf>,
@@ -108,15 +122,15 @@ pub struct RunArgs {
     /// Which model.
     #[command(flatten)]
     pub model: ModelArgs,
-    /// Where it computes.
-    #[command(flatten)]
-    pub device: DeviceArgs,
     /// Most images in a batch.
     #[arg(long, default_value_t = 32, value_parser = batch)]
     pub batch: usize,
     /// Most pixels in a batch, channels counted.
     #[arg(long, value_name = "N")]
     pub max_batch_pixels: Option<usize>,
+    /// Split a batch that does not fit into memory, and try again.
+    #[arg(long)]
+    pub shrink_on_oom: bool,
     /// Longest time that an image waits for its batch to fill, in milliseconds.
     #[arg(long, default_value_t = 1000, value_name = "MS")]
     pub max_wait_ms: u64,
@@ -126,9 +140,6 @@ pub struct RunArgs {
     /// Classes in a prediction.
     #[arg(long, default_value_t = 5, value_parser = count)]
     pub top_k: usize,
-    /// Folder for predictions.jsonl, summary.json and result.json.
-    #[arg(long, value_name = "DIR", default_value = "results-local/01-cpu/run")]
-    pub out: PathBuf,
     /// Fewer pictures, shorter measurements.
     #[arg(long)]
     pub quick: bool,

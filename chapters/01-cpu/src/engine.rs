@@ -41,6 +41,30 @@ pub enum EngineError {
         /// `[channels, height, width]`.
         got: [usize; 3],
     },
+    /// The batch does not fit into the device's memory.
+    #[error(
+        "{engine}: no memory for a batch of {images}: {message}; give a smaller --batch, or \
+         --shrink-on-oom"
+    )]
+    OutOfMemory {
+        /// Name of the library.
+        engine: &'static str,
+        /// Images in the batch.
+        images: usize,
+        /// First line of what it said.
+        message: String,
+    },
+    /// The device stopped working, or another program took it away.
+    #[error(
+        "{engine}: the device failed: {message}; see what `nvidia-smi` and the kernel's log say \
+         of it, then run again"
+    )]
+    DeviceLost {
+        /// Name of the library.
+        engine: &'static str,
+        /// First line of what it said.
+        message: String,
+    },
     /// The library behind the engine refused.
     #[error("{engine}: {message}")]
     Library {

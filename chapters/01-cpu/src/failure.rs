@@ -35,13 +35,19 @@ fn closed_pipe(error: &anyhow::Error) -> bool {
     })
 }
 
-fn code(error: &anyhow::Error) -> u8 {
+/// The exit code for an error, by what is in its chain.
+pub fn code(error: &anyhow::Error) -> u8 {
     for cause in error.chain() {
         let load = cause.downcast_ref::<LoadError>();
         let setup = cause.downcast_ref::<SetupError>();
+        let engine = match (cause.downcast_ref(), load) {
+            (Some(error), _) | (_, Some(LoadError::Device(error))) => Some(error),
+            _ => None,
+        };
         if cause.is::<DeviceError>()
             || matches!(load, Some(LoadError::Unsupported { .. }))
             || matches!(setup, Some(SetupError::Unavailable { .. }))
+            || matches!(engine, Some(EngineError::DeviceLost { .. }))
         {
             return exit::DEVICE;
         }
@@ -61,10 +67,7 @@ fn code(error: &anyhow::Error) -> u8 {
                 cause.downcast_ref::<SourceError>(),
                 Some(SourceError::Images(_) | SourceError::Cifar(_))
             )
-            || matches!(
-                cause.downcast_ref::<EngineError>(),
-                Some(EngineError::Shape { .. })
-            );
+            || matches!(engine, Some(EngineError::Shape { .. }));
         if refused {
             return exit::USAGE;
         }

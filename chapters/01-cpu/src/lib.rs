@@ -17,23 +17,34 @@
 //! | [`pipeline`] | the stages, their queues, their clocks |
 //! | [`engine`] | what the pipeline asks of a model, free of libtorch |
 //! | [`tch_engine`] | libtorch behind that trait, on each rung |
+//! | [`shrink`] | an engine that splits what does not fit |
 //! | [`stream`] | a copy of the network on a thread of its own |
 //! | [`resnet`] | the network: shapes, weights, forward pass |
+//! | [`job`], [`outcome`] | a classification, from its flags to its files |
+//! | [`comparison`] | what makes engines comparable: the same input, two questions |
 //! | [`model`] | which weights, and what they say of themselves |
 //! | [`allocator`], [`setting`], [`memory`] | malloc, device, threads: settled before the first batch |
+//! | [`chapter`] | whose results they are: chapter 2 uses this library, too |
+//! | [`worker`] | measurements on request, for the peers |
 //! | [`failure`] | from an error to an exit code |
 
 pub mod allocator;
+pub mod chapter;
 pub mod cli;
 pub mod commands;
+pub mod comparison;
 pub mod engine;
 pub mod failure;
+pub mod job;
 pub mod memory;
 pub mod model;
+pub mod outcome;
 pub mod pipeline;
 pub mod preprocess;
 pub mod resnet;
 pub mod setting;
+pub mod shrink;
 pub mod source;
 pub mod stream;
 pub mod tch_engine;
+pub mod worker;

@@ -4,27 +4,67 @@
 use std::sync::{Arc, atomic::AtomicBool};
 
 use accel::{
-    device::{self, CpuOnly, DeviceError},
+    device::{self, CpuOnly, Device, DeviceError, Selection},
     environment::Environment,
     progress::Progress,
 };
 
 use crate::{allocator, cli::DeviceArgs, tch_engine};
 
+/// What a command computes with.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// Where tensors live.
+    pub device: tch::Device,
+    /// Threads of one operator on the CPU.
+    pub threads: usize,
+    /// Name of the allocator's setting.
+    pub malloc: &'static str,
+}
+
 /// Applies the flags.
-///
-/// Returns the threads of one operator, and the name of the allocator's setting.
 ///
 /// # Errors
 /// [`DeviceError`] if the device was named and is not there.
-pub fn apply(args: &DeviceArgs, quiet: bool) -> Result<(usize, &'static str), DeviceError> {
-    let malloc = malloc(args.system_malloc);
+pub fn apply(args: &DeviceArgs, quiet: bool) -> Result<Setting, DeviceError> {
     let selection = device::select(args.device, &CpuOnly)?;
-    let threads = args.threads.unwrap_or_else(cores);
+    Ok(settle(&selection, args.threads, args.system_malloc, quiet))
+}
+
+/// Settles malloc and threads, and says which device it is to be.
+///
+/// * `threads`: of one operator; `None` for all cores
+/// * `system_malloc`: leave malloc as it comes
+pub fn settle(
+    selection: &Selection,
+    threads: Option<usize>,
+    system_malloc: bool,
+    quiet: bool,
+) -> Setting {
+    let malloc = malloc(system_malloc);
+    let threads = threads.unwrap_or_else(cores);
     tch_engine::set_threads(threads);
     Progress::new(None, "images", quiet)
         .println(&format!("device {}; {threads} threads", selection.reason));
-    Ok((threads, malloc))
+    Setting {
+        device: match selection.device {
+            Device::Cuda(index) => tch::Device::Cuda(index),
+            // No probe of ours finds a TPU: libtorch has none.
+            Device::Cpu | Device::Tpu => tch::Device::Cpu,
+        },
+        threads,
+        malloc,
+    }
+}
+
+impl Setting {
+    /// The device as the command line writes it: `cpu`, `cuda:0`.
+    pub fn device_name(&self) -> String {
+        match self.device {
+            tch::Device::Cuda(index) => Device::Cuda(index).to_string(),
+            _ => Device::Cpu.to_string(),
+        }
+    }
 }
 
 /// Tunes the allocator unless told not to; returns the name of its setting.

@@ -10,7 +10,7 @@ use crate::{
     engine::{Batch, Engine, EngineError, Logits},
     resnet::{
         config::Config,
-        network::{Network, channels_last},
+        network::{Network, f_channels_last},
         weights::{Weights, WeightsError},
     },
     stream::Stream,
@@ -33,11 +33,13 @@ pub enum Rung {
     Streams,
     /// Channels-last, with the kernels cut to what the image size can use.
     Trimmed,
+    /// Channels-last; convolution, bias, shortcut and relu by one kernel of cuDNN's.
+    Fused,
 }
 
 impl Rung {
-    /// All rungs, lowest first.
-    pub const ALL: [Rung; 6] = [
+    /// The rungs of the CPU, lowest first.
+    pub const CPU: [Rung; 6] = [
         Rung::Eager,
         Rung::Folded,
         Rung::ChannelsLast,
@@ -46,7 +48,28 @@ impl Rung {
         Rung::Trimmed,
     ];
 
-    /// The name of the flag: `eager`, `folded`, `channels-last`, `prepacked`, `streams`, `trimmed`.
+    /// The rungs of a GPU, lowest first.
+    pub const CUDA: [Rung; 5] = [
+        Rung::Eager,
+        Rung::Folded,
+        Rung::ChannelsLast,
+        Rung::Fused,
+        Rung::Trimmed,
+    ];
+
+    /// All rungs.
+    pub const ALL: [Rung; 7] = [
+        Rung::Eager,
+        Rung::Folded,
+        Rung::ChannelsLast,
+        Rung::Prepacked,
+        Rung::Streams,
+        Rung::Trimmed,
+        Rung::Fused,
+    ];
+
+    /// The name of the flag: `eager`, `folded`, `channels-last`, `prepacked`, `streams`,
+    /// `trimmed`, `fused`.
     pub fn name(self) -> &'static str {
         match self {
             Rung::Eager => "eager",
@@ -55,6 +78,7 @@ impl Rung {
             Rung::Prepacked => "prepacked",
             Rung::Streams => "streams",
             Rung::Trimmed => "trimmed",
+            Rung::Fused => "fused",
         }
     }
 }
@@ -88,13 +112,25 @@ pub enum Dtype {
     F32,
     /// 16 bits, 8 of them significant, with f32's range.
     Bf16,
+    /// 16 bits, 11 of them significant, up to 65,504.
+    F16,
 }
 
 impl Dtype {
-    fn kind(self) -> Kind {
+    /// libtorch's name for it.
+    pub fn kind(self) -> Kind {
         match self {
             Dtype::F32 => Kind::Float,
             Dtype::Bf16 => Kind::BFloat16,
+            Dtype::F16 => Kind::Half,
+        }
+    }
+
+    /// Bytes of one number.
+    pub fn bytes(self) -> usize {
+        match self {
+            Dtype::F32 => 4,
+            Dtype::Bf16 | Dtype::F16 => 2,
         }
     }
 }
@@ -104,6 +140,7 @@ impl fmt::Display for Dtype {
         f.write_str(match self {
             Dtype::F32 => "f32",
             Dtype::Bf16 => "bf16",
+            Dtype::F16 => "f16",
         })
     }
 }
@@ -114,7 +151,8 @@ impl FromStr for Dtype {
         match s {
             "f32" => Ok(Dtype::F32),
             "bf16" => Ok(Dtype::Bf16),
-            _ => Err(format!("expected f32 or bf16, got {s:?}")),
+            "f16" => Ok(Dtype::F16),
+            _ => Err(format!("expected f32, bf16 or f16, got {s:?}")),
         }
     }
 }
@@ -138,6 +176,17 @@ pub enum LoadError {
         /// First line of what libtorch said.
         message: String,
     },
+    /// The device has no room for the weights.
+    #[error(
+        "no memory for the model: {message}; end what else uses the device, or take a smaller model"
+    )]
+    OutOfMemory {
+        /// First line of what libtorch said.
+        message: String,
+    },
+    /// The device did not take the weights.
+    #[error(transparent)]
+    Device(EngineError),
 }
 
 /// A ResNet on libtorch.
@@ -167,8 +216,8 @@ impl TchEngine {
     /// * `device`: where tensors live; the one line that chapter 2 changes
     ///
     /// # Errors
-    /// [`LoadError`] if a tensor is missing or misshapen, or if this machine
-    /// cannot do it.
+    /// [`LoadError`] if a tensor is missing or misshapen, if this machine
+    /// cannot do it, or if the weights do not fit into the device's memory.
     pub fn load(
         config: &Config,
         weights: &Weights,
@@ -187,6 +236,13 @@ impl TchEngine {
             Rung::Eager | Rung::Folded => {}
             Rung::ChannelsLast => network.to_channels_last(),
             Rung::Prepacked | Rung::Streams => {
+                if device != Device::Cpu {
+                    return Err(LoadError::Unsupported {
+                        rung,
+                        dtype,
+                        message: "its layout is oneDNN's, which computes on the CPU".into(),
+                    });
+                }
                 network.prepack().map_err(|error| LoadError::Unsupported {
                     rung,
                     dtype,
@@ -197,7 +253,21 @@ impl TchEngine {
                 network.trim(side);
                 network.to_channels_last();
             }
+            Rung::Fused if device.is_cuda() => {
+                network.to_channels_last();
+                network.fuse();
+            }
+            Rung::Fused => {
+                return Err(LoadError::Unsupported {
+                    rung,
+                    dtype,
+                    message: "its kernels are cuDNN's, and need a CUDA device".into(),
+                });
+            }
         }
+        network
+            .to_device(device)
+            .map_err(|error| not_computed(refused(error, 0)))?;
         let threads = usize::try_from(tch::get_num_threads()).unwrap_or(1).max(1);
         let streams = match rung {
             Rung::Streams => (0..threads)
@@ -205,7 +275,7 @@ impl TchEngine {
                 .collect(),
             _ => vec![],
         };
-        Ok(TchEngine {
+        let engine = TchEngine {
             streams,
             threads,
             network,
@@ -214,9 +284,34 @@ impl TchEngine {
             rung,
             dtype,
             device,
-        })
+        };
+        if rung == Rung::Fused {
+            engine.try_one()?;
+        }
+        Ok(engine)
     }
     // ANCHOR_END: load
+
+    /// Whether cuDNN has the fused kernels for this GPU and format shows in a first image.
+    fn try_one(&self) -> Result<(), LoadError> {
+        let logits = self
+            .made_on_device(1)
+            .and_then(|x| self.forward(&x))
+            .and_then(|y| wait_for(&y));
+        logits.map_err(|error| match refused(error, 1) {
+            EngineError::Library { message, .. } => LoadError::Unsupported {
+                rung: self.rung,
+                dtype: self.dtype,
+                message,
+            },
+            error => not_computed(error),
+        })
+    }
+
+    /// How far it was prepared.
+    pub fn rung(&self) -> Rung {
+        self.rung
+    }
 
     /// Puts a batch where and how the network wants it.
     ///
@@ -228,17 +323,40 @@ impl TchEngine {
         let shape = batch.shape.map(|n| n as i64);
         let x = Tensor::f_from_slice(batch.pixels)?
             .f_reshape(shape)?
-            .f_to_device(self.device)?
-            .f_to_kind(self.dtype.kind())?;
+            .f_to_device(self.device)?;
+        self.arrange(&x)
+    }
+
+    /// A batch of noise, made where the network is: no copy, and no memory of the host.
+    ///
+    /// * `batch`: images
+    ///
+    /// # Errors
+    /// libtorch's, such as no memory for it.
+    pub fn made_on_device(&self, batch: usize) -> Result<Prepared, TchError> {
+        let [channels, height, width] = self.image_shape();
+        let shape = [batch, channels, height, width].map(|n| n as i64);
+        self.arrange(&Tensor::f_rand(shape, (self.dtype.kind(), self.device))?)
+    }
+
+    /// Converts a batch to the network's number format and layout.
+    ///
+    /// * `x`: NCHW, on the network's device
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn arrange(&self, x: &Tensor) -> Result<Prepared, TchError> {
+        let x = x.f_to_kind(self.dtype.kind())?;
+        let images = usize::try_from(x.size().first().copied().unwrap_or(0)).unwrap_or(0);
         let parts = match self.streams.len() {
             // Too few images to share out: all threads work on each operator.
-            n if n > batch.shape[0] => vec![x],
+            n if n > images => vec![x],
             0 | 1 => vec![x],
             n => x.f_chunk(n as i64, 0)?,
         };
         let parts = parts.into_iter().map(|x| match self.rung {
             Rung::Eager | Rung::Folded => Ok(x),
-            Rung::ChannelsLast | Rung::Trimmed => Ok(channels_last(&x)),
+            Rung::ChannelsLast | Rung::Trimmed | Rung::Fused => f_channels_last(&x),
             Rung::Prepacked | Rung::Streams => x.f_to_mkldnn(None::<Kind>),
         });
         Ok(Prepared(parts.collect::<Result<_, _>>()?))
@@ -287,7 +405,7 @@ impl Engine for TchEngine {
             .and_then(|x| self.forward(&x))
             .and_then(|y| y.f_reshape([-1]))
             .and_then(Vec::<f32>::try_from)
-            .map_err(refused)?;
+            .map_err(|error| refused(error, batch.shape[0]))?;
         Ok(Logits {
             values: logits,
             classes: self.config.classes,
@@ -299,13 +417,52 @@ impl Engine for TchEngine {
     }
 }
 
-/// libtorch's message without its C++ stack trace.
-pub fn refused(error: TchError) -> EngineError {
-    EngineError::Library {
-        engine: "libtorch",
-        message: first_line(&error),
+/// libtorch's error, sorted, and without its C++ stack trace.
+///
+/// * `images`: images in the batch that was under way
+pub fn refused(error: TchError, images: usize) -> EngineError {
+    let message = first_line(&error);
+    let said = |words: &[&str]| words.iter().any(|&word| message.contains(word));
+    if said(&OUT_OF_MEMORY) {
+        EngineError::OutOfMemory {
+            engine: LIBTORCH,
+            images,
+            message,
+        }
+    } else if said(&DEVICE_LOST) {
+        EngineError::DeviceLost {
+            engine: LIBTORCH,
+            message,
+        }
+    } else {
+        EngineError::Library {
+            engine: LIBTORCH,
+            message,
+        }
     }
 }
+
+fn not_computed(error: EngineError) -> LoadError {
+    match error {
+        EngineError::OutOfMemory { message, .. } => LoadError::OutOfMemory { message },
+        error => LoadError::Device(error),
+    }
+}
+
+const LIBTORCH: &str = "libtorch";
+
+/// How the allocators of libtorch 2.11, and the libraries below it, say that there is no
+/// memory: c10's CUDA allocator, c10's CPU allocator, C++, cuDNN and cuBLAS, oneDNN.
+const OUT_OF_MEMORY: [&str; 5] = [
+    "out of memory",
+    "can't allocate memory",
+    "bad_alloc",
+    "STATUS_ALLOC_FAILED",
+    "out_of_memory",
+];
+
+/// How c10 begins every error of the CUDA runtime. After one, all that follow fail, too.
+const DEVICE_LOST: [&str; 1] = ["CUDA error"];
 
 fn first_line(error: &TchError) -> String {
     error
@@ -314,6 +471,24 @@ fn first_line(error: &TchError) -> String {
         .next()
         .unwrap_or("no message")
         .into()
+}
+
+/// Waits until the device has computed `x`, and all that was queued before it.
+///
+/// A GPU takes orders and answers later; reading one number waits for the answer.
+/// tch's `Cuda::synchronize` would panic where the device has failed.
+///
+/// # Errors
+/// libtorch's, also of the work that was waited for.
+pub fn wait_for(x: &Tensor) -> Result<(), TchError> {
+    if x.device() == Device::Cpu {
+        return Ok(());
+    }
+    let mut one = x.f_flatten(0, -1)?;
+    if one.numel() > 1 {
+        one = one.f_narrow(0, 0, 1)?;
+    }
+    one.f_to_device(Device::Cpu).map(drop)
 }
 
 /// Sets how many threads one operator of libtorch may use, in the whole process.

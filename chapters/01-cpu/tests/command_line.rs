@@ -40,7 +40,7 @@ fn wrong_usage_ends_with_2_and_says_what_is_expected() {
         ),
         (
             &["run", "--dtype", "f64"],
-            "expected f32 or bf16, got \"f64\"",
+            "expected f32, bf16 or f16, got \"f64\"",
         ),
         (
             &["run", "--device", "gpu"],

@@ -230,7 +230,14 @@ fn a_bad_request_is_answered_and_the_worker_goes_on() {
             json!({"arch": "resnet1000"}),
             "unknown variant `resnet1000`",
         ),
-        (json!({"dtype": "int8"}), "unknown variant `int8`"),
+        (
+            json!({"dtype": "int8"}),
+            "expected f32, bf16 or f16, got \"int8\"",
+        ),
+        (
+            json!({"device": "gpu"}),
+            "unknown device \"gpu\"; expected one of auto, cpu",
+        ),
         (
             json!({"weights": path("missing.safetensors")}),
             "missing.safetensors",
@@ -297,5 +304,22 @@ fn a_rung_that_the_cpu_lacks_is_unsupported_and_not_a_crash() {
 
     let answer = worker.ask(&load());
     assert!(answer.get("loaded").is_some(), "{answer}");
+    worker.end();
+}
+
+#[test]
+fn a_device_that_is_not_there_is_unsupported_and_named() {
+    let mut worker = Worker::start();
+    let answer = worker.ask(&load_with(json!({"device": "cuda:0"})));
+    assert_eq!(answer["unsupported"], true, "{answer}");
+    let error = answer["error"].to_string();
+    assert!(error.contains("--device cuda:0 is not available"), "{answer}");
+    let answer = worker.ask(&load_with(json!({"engine": "tch-fused"})));
+    assert_eq!(answer["unsupported"], true, "{answer}");
+    let error = answer["error"].to_string();
+    assert!(error.contains("need a CUDA device"), "{answer}");
+
+    let answer = worker.ask(&load());
+    assert_eq!(answer["loaded"]["settings"]["device"], "cpu", "{answer}");
     worker.end();
 }

@@ -8,7 +8,12 @@ use std::{
 
 use accel::{checkout::checkout_root, device::Device, environment::Environment};
 use anyhow::Context;
-use cpu_inference::engine::SetupError;
+use cpu_inference::{
+    comparison::noise,
+    engine::{Batch, EngineError, Logits, SetupError},
+    setting::Setting,
+    worker::{self, Load},
+};
 use inference_engines::{
     onnx::{Form, Quantisation},
     onnx_runtime::{OnnxRuntime, Provider},
@@ -16,8 +21,9 @@ use inference_engines::{
     staged::Staged,
 };
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use crate::exports::Exports;
+use crate::{exports::Exports, output::cpu_has_bf16};
 
 /// An engine beside libtorch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -235,6 +241,75 @@ pub fn open(order: &Order, exports: &mut Exports) -> anyhow::Result<Box<dyn Stag
     }
 }
 
+/// An engine for the worker, with the noise of chapter 1 laid ready.
+struct Loaded {
+    engine: Box<dyn Staged>,
+    settings: serde_json::Map<String, Value>,
+}
+
+impl worker::Loaded for Loaded {
+    fn sample(&mut self) -> Result<(), EngineError> {
+        self.engine.run().map(drop)
+    }
+
+    fn logits(&mut self, batch: Batch) -> Result<Logits, EngineError> {
+        self.engine.infer(batch)
+    }
+
+    fn settings(&self) -> serde_json::Map<String, Value> {
+        self.settings.clone()
+    }
+}
+
+/// Loads what a request of the worker names.
+///
+/// # Errors
+/// What was refused, or what this machine lacks.
+pub fn serve(request: &Load, setting: &Setting) -> anyhow::Result<Box<dyn worker::Loaded>> {
+    let engine: EngineName = request.engine.parse().map_err(anyhow::Error::msg)?;
+    let format: Format = request.dtype.parse().map_err(anyhow::Error::msg)?;
+    let model = request.model()?;
+    let device = match setting.device {
+        tch::Device::Cuda(index) => Device::Cuda(index),
+        _ => Device::Cpu,
+    };
+    if format == Format::Bf16 && device == Device::Cpu && !cpu_has_bf16() {
+        return Err(SetupError::Unavailable {
+            engine: engine.name(),
+            why: "this CPU has no bf16 instructions".into(),
+            remedy: "choose another dtype".into(),
+        }
+        .into());
+    }
+    let order = Order {
+        engine,
+        format,
+        device,
+        batch: request.batch,
+        threads: request.threads,
+        onnx: request.onnx.as_deref(),
+    };
+    let mut opened = open(&order, &mut Exports::new(&model)?)?;
+    let (pixels, shape) = noise(&model, request.batch);
+    opened.stage(Batch {
+        pixels: &pixels,
+        shape,
+    })?;
+    let mut settings = serde_json::Map::new();
+    let version = format!("{} {}", engine.library(), engine.version()?);
+    settings.insert("library".into(), version.into());
+    settings.insert("device".into(), device.to_string().into());
+    if matches!(device, Device::Cuda(_)) {
+        let gpu = Environment::collect().accelerator;
+        let name = gpu.map_or_else(|| "unknown".into(), |gpu| gpu.name);
+        settings.insert("device_name".into(), name.into());
+    }
+    Ok(Box::new(Loaded {
+        engine: opened,
+        settings,
+    }))
+}
+
 /// Why a combination exists nowhere, on no machine.
 pub fn cannot(engine: EngineName, format: Format, device: Device) -> Option<&'static str> {
     let cuda = matches!(device, Device::Cuda(_));
@@ -252,12 +327,6 @@ pub fn cannot(engine: EngineName, format: Format, device: Device) -> Option<&'st
         }
         _ => None,
     }
-}
-
-/// Whether this CPU has instructions for bf16, without which libraries emulate it.
-pub fn cpu_has_bf16() -> bool {
-    let features = Environment::collect().cpu_features;
-    features.iter().any(|feature| feature.contains("bf16"))
 }
 
 /// The folder of built engines for the GPU of this machine: one kind of GPU cannot use what was

@@ -20,13 +20,11 @@ use tch::{Device, TchError};
 
 use crate::{
     cli::{DeviceArgs, LadderArgs},
+    comparison::{accuracy, held_out, noise, relative_difference},
     engine::{Batch, Engine, Logits},
     failure::print_line,
     model::{Model, Wishes},
-    pipeline::{Input, top},
-    preprocess::Picture,
-    resnet::seeded,
-    setting, source,
+    setting,
     tch_engine::{Dtype, LoadError, Prepared, Rung, TchEngine, set_threads},
 };
 
@@ -71,14 +69,12 @@ pub fn measure(args: &LadderArgs, measurement: &str) -> anyhow::Result<ResultFil
         channels: None,
     };
     let model = Model::open(&args.model.weights, wishes, args.quiet)?;
-    let environment = setting::environment();
-    let mut file = ResultFile::new("01-cpu", measurement, environment);
+    let mut file = super::CHAPTER.result_file(measurement);
     file.title = Some(format!(
         "{} on {side} x {side} images",
         model.config.arch,
         side = model.side(),
     ));
-    file.depends_on = super::depends_on();
     file.notes.push(format!("weights: {}", model.origin));
     // What malloc keeps cannot be taken back: as it comes must come first.
     let mallocs: &[bool] = match (args.both_mallocs, args.device.system_malloc) {
@@ -90,12 +86,12 @@ pub fn measure(args: &LadderArgs, measurement: &str) -> anyhow::Result<ResultFil
             system_malloc,
             ..args.device.clone()
         };
-        let (threads, malloc) = setting::apply(&device, args.quiet)?;
+        let setting = setting::apply(&device, args.quiet)?;
         let threads = match args.thread_counts.as_slice() {
-            [] => &[threads],
+            [] => &[setting.threads],
             counts => counts,
         };
-        measure_rows(args, &model, threads, malloc, &mut file)?;
+        measure_rows(args, &model, threads, setting.malloc, &mut file)?;
     }
     Ok(file)
 }
@@ -109,7 +105,7 @@ fn measure_rows(
 ) -> anyhow::Result<()> {
     let progress = Progress::new(None, "rounds", args.quiet);
     let rungs = match args.rungs.as_slice() {
-        [] => &Rung::ALL,
+        [] => &Rung::CPU,
         rungs => rungs,
     };
     let bf16 = file
@@ -250,61 +246,6 @@ impl Contender {
             }
         }
     }
-}
-
-/// The same noise in every run, for a batch: NCHW f32, and its shape.
-fn noise(model: &Model, batch: usize) -> (Vec<f32>, [usize; 4]) {
-    let shape = [batch, model.config.channels, model.side(), model.side()];
-    (seeded::tensor(0, "input", &shape), shape)
-}
-
-/// Largest difference of a logit, over the largest logit.
-fn relative_difference(logits: &Logits, reference: &Logits) -> f64 {
-    let largest = reference.values.iter().fold(0f32, |m, v| m.max(v.abs()));
-    let difference = logits
-        .values
-        .iter()
-        .zip(&reference.values)
-        .fold(0f32, |m, (a, b)| m.max((a - b).abs()));
-    f64::from(difference / largest)
-}
-
-/// The held-out digits, normalised, if the model is one for digits.
-fn held_out(model: &Model) -> anyhow::Result<Option<(Vec<f32>, Vec<usize>)>> {
-    if model.config.channels != 1 || model.config.classes != 10 {
-        return Ok(None);
-    }
-    let side = model.side();
-    let (mut pixels, mut labels) = (vec![], vec![]);
-    for item in source::digits(None)?.items {
-        let Input::Picture(picture) = item.input else {
-            continue;
-        };
-        pixels.extend(prepared(model, picture, side)?);
-        labels.extend(item.label);
-    }
-    Ok(Some((pixels, labels)))
-}
-
-fn prepared(model: &Model, picture: Picture, side: usize) -> anyhow::Result<Vec<f32>> {
-    let picture = model.transform.resize(&mut Default::default(), picture)?;
-    let mut out = vec![0.0; side * side];
-    model.transform.normalise(&picture, &mut out);
-    Ok(out)
-}
-
-fn accuracy(engine: &mut TchEngine, pixels: &[f32], labels: &[usize]) -> anyhow::Result<f64> {
-    let [channels, height, width] = engine.image_shape();
-    let logits = engine.infer(Batch {
-        pixels,
-        shape: [labels.len(), channels, height, width],
-    })?;
-    let right = logits
-        .rows()
-        .zip(labels)
-        .filter(|(row, label)| top(row, 1).first().is_some_and(|s| s.class == **label))
-        .count();
-    Ok(right as f64 / labels.len() as f64)
 }
 
 /// The rows for people.

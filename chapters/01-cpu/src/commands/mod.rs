@@ -5,9 +5,10 @@ pub mod learn;
 pub mod run;
 pub mod worker;
 
-/// What the figures of this chapter depend on: if one has changed, they are stale.
-pub fn depends_on() -> Vec<String> {
-    ["chapters/01-cpu/src", "ci/native.toml", "Cargo.lock"]
-        .map(str::to_owned)
-        .to_vec()
-}
+use crate::chapter::Chapter;
+
+/// Whose results the commands write.
+pub const CHAPTER: Chapter = Chapter {
+    name: "01-cpu",
+    depends_on: &["chapters/01-cpu/src", "ci/native.toml", "Cargo.lock"],
+};

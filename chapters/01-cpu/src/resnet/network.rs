@@ -1,7 +1,7 @@
 //! The forward pass. One topology serves every rung of the ladder: a rung
 //! differs in how its layers were prepared, never in how they are joined.
 
-use tch::{Kind, TchError, Tensor};
+use tch::{Device, Kind, TchError, Tensor};
 
 use super::config::{Config, Conv, Stem};
 use super::weights::{Weights, WeightsError};
@@ -38,6 +38,8 @@ pub struct Layer {
     norm: Option<BatchNorm>,
     /// Zeros on each side of the input, in pixels.
     padding: i64,
+    /// Whether one kernel of cuDNN's does what follows, too.
+    fused: bool,
 }
 
 #[derive(Debug)]
@@ -59,6 +61,7 @@ impl Network {
             let bn = |part: &str| get(format!("{}.{part}", conv.bn), &[conv.output]);
             Ok::<_, WeightsError>(Layer {
                 padding: conv.padding() as i64,
+                fused: false,
                 weight: get(format!("{}.weight", conv.name), &conv.weight_shape())?,
                 bias: None,
                 norm: Some(BatchNorm {
@@ -111,7 +114,7 @@ impl Network {
     /// # Errors
     /// libtorch's, such as a shape that does not fit or no memory.
     pub fn forward(&self, x: &Tensor, train: bool) -> Result<Tensor, TchError> {
-        let mut x = self.stem.forward(x, train)?.f_relu_()?;
+        let mut x = self.stem.activated(x, None, train)?;
         if self.pool {
             x = x.f_max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false)?;
         }
@@ -175,6 +178,47 @@ impl Network {
         let (weight, bias) = &self.classifier;
         self.classifier = (weight.to_kind(kind), bias.to_kind(kind));
     }
+
+    /// Moves every tensor to `device`.
+    ///
+    /// # Errors
+    /// libtorch's, such as no memory there.
+    pub fn to_device(&mut self, device: Device) -> Result<(), TchError> {
+        if device == Device::Cpu {
+            // They are made there, and oneDNN's layout cannot be moved.
+            return Ok(());
+        }
+        for layer in self.layers_mut() {
+            let norm = layer.norm.iter_mut();
+            let norm = norm.flat_map(|n| [&mut n.weight, &mut n.bias, &mut n.mean, &mut n.variance]);
+            for tensor in norm.chain([&mut layer.weight]).chain(&mut layer.bias) {
+                *tensor = tensor.f_to_device(device)?;
+            }
+        }
+        let (weight, bias) = &self.classifier;
+        self.classifier = (weight.f_to_device(device)?, bias.f_to_device(device)?);
+        Ok(())
+    }
+
+    // ANCHOR: fuse
+    /// Has each convolution, its bias, what the shortcut adds and relu computed by
+    /// one kernel of cuDNN's, which writes its output to memory once. Fold first.
+    ///
+    /// A projection has no relu of its own and stays a convolution; its bias joins
+    /// that of the layer that its output is added to.
+    pub fn fuse(&mut self) {
+        for block in &mut self.blocks {
+            let moved = block.projection.as_mut().and_then(|p| p.bias.take());
+            if let (Some(moved), Some(last)) = (moved, block.path.last_mut()) {
+                last.bias = last.bias.take().map(|bias| bias + moved);
+            }
+            for layer in &mut block.path {
+                layer.fused = true;
+            }
+        }
+        self.stem.fused = true;
+    }
+    // ANCHOR_END: fuse
 
     /// Lays weights out as NHWC; the input must be laid out so, too.
     pub fn to_channels_last(&mut self) {
@@ -305,9 +349,9 @@ impl Block {
         let (last, first) = self.path.split_last().expect("a block has a path");
         let mut y = x.shallow_clone();
         for layer in first {
-            y = layer.forward(&y, train)?.f_relu_()?;
+            y = layer.activated(&y, None, train)?;
         }
-        last.forward(&y, train)?.f_add_(&shortcut)?.f_relu_()
+        last.activated(&y, Some(&shortcut), train)
     }
 }
 // ANCHOR_END: block
@@ -325,6 +369,7 @@ impl Layer {
                 variance: norm.variance.shallow_clone(),
             }),
             padding: self.padding,
+            fused: self.fused,
         }
     }
 
@@ -337,6 +382,41 @@ impl Layer {
             .chain(&self.bias)
             .map(Tensor::numel)
             .sum()
+    }
+
+    /// The layer, what the shortcut adds, and relu.
+    fn activated(
+        &self,
+        x: &Tensor,
+        shortcut: Option<&Tensor>,
+        train: bool,
+    ) -> Result<Tensor, TchError> {
+        if self.fused {
+            return self.by_one_kernel(x, shortcut);
+        }
+        let mut y = self.forward(x, train)?;
+        if let Some(shortcut) = shortcut {
+            y = y.f_add_(shortcut)?;
+        }
+        y.f_relu_()
+    }
+
+    fn by_one_kernel(&self, x: &Tensor, shortcut: Option<&Tensor>) -> Result<Tensor, TchError> {
+        let bias = self.bias.as_ref();
+        let (stride, padding) = ([self.conv.stride as i64; 2], [self.padding; 2]);
+        match shortcut {
+            None => x.f_cudnn_convolution_relu(&self.weight, bias, stride, padding, [1, 1], 1),
+            Some(shortcut) => x.f_cudnn_convolution_add_relu(
+                &self.weight,
+                shortcut,
+                1.0,
+                bias,
+                stride,
+                padding,
+                [1, 1],
+                1,
+            ),
+        }
     }
 
     fn forward(&self, x: &Tensor, train: bool) -> Result<Tensor, TchError> {
@@ -369,4 +449,14 @@ impl Layer {
 /// tch's `contiguous` takes no memory format, hence the detour.
 pub fn channels_last(x: &Tensor) -> Tensor {
     x.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2])
+}
+
+/// [`channels_last`], for a batch, which may be too large for the memory.
+///
+/// # Errors
+/// libtorch's.
+pub fn f_channels_last(x: &Tensor) -> Result<Tensor, TchError> {
+    x.f_permute([0, 2, 3, 1])?
+        .f_contiguous()?
+        .f_permute([0, 3, 1, 2])
 }

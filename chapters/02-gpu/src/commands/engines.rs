@@ -4,7 +4,11 @@
 //! what to type where. All engines are loaded first and then measured round by round, so that a
 //! machine that slows down for a moment slows all of them.
 
-use std::time::{Duration, Instant};
+use std::{
+    path::PathBuf,
+    str::FromStr,
+    time::{Duration, Instant},
+};
 
 use accel::{
     device::Device,
@@ -17,18 +21,18 @@ use anyhow::Context;
 use cpu_inference::{
     comparison::{accuracy, held_out, noise, relative_difference},
     engine::{Batch, Engine, EngineError, Logits, SetupError},
-    failure::print_line,
     model::{Model, Source, Wishes},
-    setting::{self, Setting},
+    setting::Setting,
     tch_engine::{Dtype, LoadError, Rung, TchEngine},
 };
 use inference_engines::staged::{Staged, StagedTch};
 
 use crate::{
     cli::EnginesArgs,
-    contender::{self, EngineName, Format, Order, cannot, cpu_has_bf16},
+    contender::{self, EngineName, Format, Order, cannot},
     device,
     exports::{Exports, calibrated_on},
+    output::{self, cpu_has_bf16},
 };
 
 /// How far logits may be from libtorch's in f32, as a share of the largest one: rounding in f32;
@@ -47,31 +51,51 @@ const fn tolerance(format: Format) -> f64 {
 /// # Errors
 /// What was refused, or what failed.
 pub fn run(args: &EnginesArgs) -> anyhow::Result<u8> {
-    let file = measure(args)?;
-    if let Some(path) = &args.output.out {
-        file.write(path)
-            .with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    if args.output.json {
-        print_line(&serde_json::to_string(&file)?)?;
-    } else {
-        for line in table(&file) {
-            print_line(&line)?;
+    let setting = device::apply(&args.device, args.output.quiet)?;
+    let file = measure(args, setting)?;
+    let measured = file.rows.iter().any(|row| row.status == Status::Ok);
+    let code = output::finish(file, &args.output, table)?;
+    match measured {
+        false if code == exit::OK => {
+            let bar = Progress::new(None, "rows", true);
+            bar.warn("nothing was measured; each row says what it needs");
+            Ok(exit::DEVICE)
         }
+        _ => Ok(code),
     }
-    let failed = file.rows.iter().any(|row| row.status == Status::Failed);
-    Ok(if failed { exit::FAILED } else { exit::OK })
 }
+
+/// libtorch's fastest rungs on the CPU.
+const TCH_CPU: [Rung; 2] = [Rung::Prepacked, Rung::Streams];
+/// And on a GPU.
+const TCH_CUDA: [Rung; 2] = [Rung::ChannelsLast, Rung::Fused];
 
 /// A column of the table: libtorch on a rung, or another engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Contestant {
+pub enum Contestant {
+    /// libtorch.
     Tch(Rung),
+    /// Another.
     Other(EngineName),
 }
 
+impl FromStr for Contestant {
+    type Err = String;
+    fn from_str(s: &str) -> Result<Self, String> {
+        let tch = TCH_CPU.into_iter().chain(TCH_CUDA).map(Contestant::Tch);
+        let all = tch.chain(EngineName::ALL.map(Contestant::Other));
+        all.clone()
+            .find(|contestant| contestant.name() == s)
+            .ok_or_else(|| {
+                let names: Vec<_> = all.map(Contestant::name).collect();
+                format!("expected one of {}, got {s:?}", names.join(", "))
+            })
+    }
+}
+
 impl Contestant {
-    fn name(self) -> String {
+    /// The name of the flag: `tch-prepacked`, `openvino`.
+    pub fn name(self) -> String {
         match self {
             Contestant::Tch(rung) => format!("tch-{rung}"),
             Contestant::Other(engine) => engine.to_string(),
@@ -100,8 +124,8 @@ struct Cell {
 
 /// Every cell, for the CPU and for a GPU.
 fn cells(batches: &[usize], gpu: Device) -> Vec<Cell> {
-    let cpu = [Rung::Prepacked, Rung::Streams].map(Contestant::Tch);
-    let cuda = [Rung::ChannelsLast, Rung::Fused].map(Contestant::Tch);
+    let cpu = TCH_CPU.map(Contestant::Tch);
+    let cuda = TCH_CUDA.map(Contestant::Tch);
     let mut cells = vec![];
     for (device, tch) in [(Device::Cpu, cpu), (gpu, cuda)] {
         for &batch in batches {
@@ -139,9 +163,8 @@ struct Running {
 ///
 /// # Errors
 /// What was refused, or what failed.
-pub fn measure(args: &EnginesArgs) -> anyhow::Result<ResultFile> {
+pub fn measure(args: &EnginesArgs, setting: Setting) -> anyhow::Result<ResultFile> {
     let quiet = args.output.quiet;
-    let setting = device::apply(&args.device, quiet)?;
     let wishes = Wishes {
         arch: args.model.arch,
         stem: args.model.stem,
@@ -150,19 +173,18 @@ pub fn measure(args: &EnginesArgs) -> anyhow::Result<ResultFile> {
     };
     let model = Model::open(&args.model.weights, wishes, quiet)?;
     let digits = Model::open(&Source::Digits, Wishes::default(), true)?;
-    let mut environment = setting::environment();
+    let mut file = output::new_file("engines", &setting);
     for engine in EngineName::ALL {
         if let Ok(version) = engine.version() {
-            environment.libraries.insert(engine.library().into(), version);
+            let libraries = &mut file.environment.libraries;
+            libraries.insert(engine.library().into(), version);
         }
     }
-    let mut file = ResultFile::new("02-gpu", "engines", environment);
     file.title = Some(format!(
         "{} on {side} x {side} images, in every engine",
         model.config.arch,
         side = model.side(),
     ));
-    file.depends_on = super::depends_on();
     file.notes.push(format!("weights: {}", model.origin));
     file.notes.push(calibrated_on(&model));
     file.notes.push(format!("digits_accuracy: {}", calibrated_on(&digits)));
@@ -172,6 +194,7 @@ pub fn measure(args: &EnginesArgs) -> anyhow::Result<ResultFile> {
             tch::Device::Cuda(index) => Device::Cuda(index),
             _ => Device::Cpu,
         },
+        onnx: args.onnx.clone(),
         exports: Exports::new(&model)?,
         digits_exports: Exports::new(&digits)?,
         held_out: held_out(&digits)?.context("the digits model is not one for digits")?,
@@ -189,7 +212,7 @@ pub fn measure(args: &EnginesArgs) -> anyhow::Result<ResultFile> {
     let progress = Progress::new(None, "rounds", quiet);
     let mut running = vec![];
     for cell in cells(batches, gpu) {
-        let wanted = (args.engines.is_empty() || args.engines.contains(&cell.contestant.name()))
+        let wanted = (args.engines.is_empty() || args.engines.contains(&cell.contestant))
             && args.dtypes.contains(&cell.format);
         if !wanted {
             continue;
@@ -201,6 +224,8 @@ pub fn measure(args: &EnginesArgs) -> anyhow::Result<ResultFile> {
                 progress.println(&format!("loading {}", row.id));
                 match field.prepare(&cell, row.clone()) {
                     Ok(ready) => running.push(ready),
+                    // The reader's own file: nothing else would be measured on it, either.
+                    Err(error) if field.onnx.is_some() && refused(&error) => return Err(error),
                     Err(error) => file.rows.push(not_measured(row, &error)),
                 }
             }
@@ -229,6 +254,8 @@ pub fn measure(args: &EnginesArgs) -> anyhow::Result<ResultFile> {
 struct Field<'a> {
     setting: Setting,
     here: Device,
+    /// A file in place of those that are made here.
+    onnx: Option<PathBuf>,
     exports: Exports<'a>,
     digits_exports: Exports<'a>,
     held_out: (Vec<f32>, Vec<usize>),
@@ -345,7 +372,10 @@ impl Field<'_> {
                         false => cell.batch,
                     },
                     threads: self.setting.threads,
-                    onnx: None,
+                    onnx: match digits {
+                        true => None,
+                        false => self.onnx.as_deref(),
+                    },
                 };
                 contender::open(&order, exports)
             }
@@ -412,6 +442,12 @@ fn skipped(row: Row, reason: String) -> Row {
         reason: Some(reason),
         ..row
     }
+}
+
+/// Whether an engine refused the model file.
+fn refused(error: &anyhow::Error) -> bool {
+    let mut causes = error.chain();
+    causes.any(|cause| matches!(cause.downcast_ref(), Some(SetupError::Model { .. })))
 }
 
 /// What a machine lacks is no failure; all else is.

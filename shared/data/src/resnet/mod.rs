@@ -216,35 +216,56 @@ impl Config {
         specs
     }
 
+    /// Every convolution with the sizes of its images, for a network that sees `side` x
+    /// `side` pixels.
+    pub fn placed(&self, side: usize) -> Vec<Placed> {
+        // Of what the next layer sees, and of what its block saw.
+        let (mut side, mut entry) = (side, side);
+        let place = |conv: Conv| {
+            if conv.name.ends_with(".conv1") {
+                entry = side;
+            }
+            let input = match conv.name.contains("downsample") {
+                true => entry,
+                false => side,
+            };
+            let output = input.div_ceil(conv.stride);
+            side = match (conv.name.as_str(), self.stem) {
+                ("conv1", Stem::Imagenet) => output.div_ceil(2),
+                _ => output,
+            };
+            Placed {
+                conv,
+                input,
+                output,
+            }
+        };
+        self.convs().into_iter().map(place).collect()
+    }
+
     /// Multiply-accumulates of one image of `side` x `side` pixels:
     /// convolutions and classifier, as papers count them. One is two FLOPs.
     pub fn macs(&self, side: usize) -> u64 {
-        let half = |n: usize| n.div_ceil(2);
-        let (mut side, mut entry) = (side, 0);
-        let mut total = 0u64;
-        for conv in self.convs() {
-            if conv.name == "conv1" {
-                side = side.div_ceil(conv.stride);
-                total += conv.macs(side);
-                if self.stem == Stem::Imagenet {
-                    side = half(side);
-                }
-                entry = side;
-                continue;
-            }
-            if conv.name.ends_with("conv1") {
-                entry = side;
-            }
-            let input = if conv.name.contains("downsample") {
-                entry
-            } else {
-                side
-            };
-            let output = input.div_ceil(conv.stride);
-            total += conv.macs(output);
-            side = output;
-        }
-        total + (self.features() * self.classes) as u64
+        let convs: u64 = self.placed(side).iter().map(Placed::macs).sum();
+        convs + (self.features() * self.classes) as u64
+    }
+}
+
+/// A convolution with the sizes of its images.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placed {
+    /// The convolution.
+    pub conv: Conv,
+    /// Height and width of its input, in pixels.
+    pub input: usize,
+    /// Height and width of its output, in pixels.
+    pub output: usize,
+}
+
+impl Placed {
+    /// Multiply-accumulates of one image.
+    pub fn macs(&self) -> u64 {
+        self.conv.macs(self.output)
     }
 }
 
@@ -334,5 +355,29 @@ mod tests {
             let counted = Config::imagenet(arch).macs(224) as f64 / 1e9;
             assert!((counted - published).abs() < 0.01, "{arch}: {counted}");
         }
+    }
+
+    #[test]
+    fn sizes_follow_the_strides_and_a_projection_sees_what_its_block_saw() {
+        let config = Config::imagenet(Arch::Resnet50);
+        let placed = config.placed(224);
+        let sizes = |name: &str| {
+            let layer = placed.iter().find(|p| p.conv.name == name).unwrap();
+            (layer.input, layer.output)
+        };
+        assert_eq!(sizes("conv1"), (224, 112));
+        assert_eq!(sizes("layer1.0.conv1"), (56, 56));
+        assert_eq!(sizes("layer1.0.downsample.0"), (56, 56));
+        assert_eq!(sizes("layer2.0.conv1"), (56, 56));
+        assert_eq!(sizes("layer2.0.conv2"), (56, 28));
+        assert_eq!(sizes("layer2.0.downsample.0"), (56, 28));
+        assert_eq!(sizes("layer4.2.conv3"), (7, 7));
+        let small = Config {
+            stem: Stem::Small,
+            ..config
+        };
+        let placed = small.placed(32);
+        assert_eq!((placed[0].input, placed[0].output), (32, 32));
+        assert_eq!(placed.last().map(|p| p.output), Some(4));
     }
 }

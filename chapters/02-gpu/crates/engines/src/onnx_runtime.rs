@@ -10,6 +10,7 @@ use cpu_inference::engine::{Batch, Engine, EngineError, Logits, SetupError};
 use ort::{
     ErrorCode,
     ep::{CUDA, ExecutionProviderDispatch, TensorRT},
+    logging::LogLevel,
     memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType},
     session::{
         IoBinding, Session,
@@ -81,7 +82,9 @@ pub fn load() -> Result<String, SetupError> {
     environment
         .with_name("gpu-inference")
         .with_telemetry(false)
-        .with_logger(Arc::new(|_, _, _, _, _| {}))
+        .with_logger(Arc::new(
+            |_: LogLevel, _: &str, _: &str, _: &str, _: &str| {},
+        ))
         .commit();
     let version = ort::info()
         .split([',', ' '])

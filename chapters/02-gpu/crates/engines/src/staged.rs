@@ -76,8 +76,10 @@ impl Engine for StagedTch {
 impl Staged for StagedTch {
     fn stage(&mut self, batch: Batch) -> Result<(), EngineError> {
         check(&batch, self.image_shape())?;
-        let prepared = self.engine.prepare(batch).map_err(refused)?;
-        self.ready = Some((prepared, batch.shape[0]));
+        let images = batch.shape[0];
+        let prepared = self.engine.prepare(batch);
+        let prepared = prepared.map_err(|error| refused(error, images))?;
+        self.ready = Some((prepared, images));
         Ok(())
     }
 
@@ -87,7 +89,7 @@ impl Staged for StagedTch {
             // The copy to the host waits for the device.
             Vec::<f32>::try_from(engine.forward(input)?.f_reshape([-1])?)
         };
-        let values = logits(&self.engine).map_err(refused)?;
+        let values = logits(&self.engine).map_err(|error| refused(error, *images))?;
         Ok(Logits {
             classes: values.len() / images,
             values,
