@@ -1,7 +1,7 @@
 //! Runs cargo in the project as a child process.
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, ExitStatus},
 };
 
@@ -17,6 +17,15 @@ pub fn command(root: &Path) -> Command {
         command.env_remove("LIBTORCH");
     }
     command
+}
+
+/// Where a release build puts the program of a package.
+pub fn program(root: &Path, package: &str) -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR")
+        .filter(|folder| !folder.is_empty())
+        .map_or_else(|| root.join("target"), |folder| root.join(folder));
+    let name = format!("{package}{}", std::env::consts::EXE_SUFFIX);
+    target.join("release").join(name)
 }
 
 /// Runs it to its end, output passed through.

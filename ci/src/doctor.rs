@@ -5,7 +5,9 @@ use std::{path::Path, process::ExitCode};
 use serde::Serialize;
 
 use crate::{
-    disk, installed, libtorch,
+    disk,
+    engine_library::{self, Engine},
+    gpu, installed, libtorch,
     native_pins::{self, Here, Part, PinsError},
     pjrt::{self, Platform},
     quantities::size,
@@ -143,6 +145,11 @@ fn examine(root: &Path) -> Vec<Check> {
             plugins.extend(check);
             fetch_bytes += bytes;
         }
+        for engine in engine_library::ALL {
+            let (check, bytes) = engine_check(root, pins, engine);
+            plugins.extend(check);
+            fetch_bytes += bytes;
+        }
     }
     // Without something to fetch, Python and pip have no work to do.
     let only_to_fetch = |check: Check| match fetch_bytes {
@@ -160,6 +167,9 @@ fn examine(root: &Path) -> Vec<Check> {
         )),
         libtorch,
     ];
+    // Its bytes do not count: a GPU's libraries are only fetched when asked for.
+    let cuda_libtorch = pins.as_ref().ok().and_then(gpu::libtorch);
+    checks.extend(cuda_libtorch.map(|part| fetched(root, "CUDA libtorch", part).0.optional()));
     checks.extend(plugins);
     checks.extend([
         disk(root, fetch_bytes),
@@ -276,6 +286,28 @@ fn plugin(root: &Path, pins: &Here, platform: Platform) -> (Option<Check>, u64) 
     (check, 0)
 }
 
+/// The library of an engine, and the bytes that the two commands would fetch for it.
+fn engine_check(root: &Path, pins: &Here, engine: Engine) -> (Option<Check>, u64) {
+    let name = engine.name();
+    if let Some(path) = engine_library::of_the_user(engine) {
+        let detail = format!("{}, by {}", path.display(), engine.variable());
+        return (Some(Check::found(name, detail).optional()), 0);
+    }
+    if let Some(part) = (pins.parts.iter()).find(|part| part.engine == Some(engine)) {
+        let (check, bytes) = fetched(root, name, part);
+        return (Some(check.optional()), bytes);
+    }
+    let absent = (pins.absent.iter()).find(|absent| absent.engine == Some(engine));
+    let check = absent.map(|absent| {
+        Check {
+            fix: None,
+            ..Check::missing(name, format!("{}: {}", absent.title, absent.reason), "")
+        }
+        .optional()
+    });
+    (check, 0)
+}
+
 /// A part that set-up brings, and its bytes to fetch.
 fn fetched(root: &Path, name: &'static str, part: &Part) -> (Check, u64) {
     let Some(lack) = installed::lack(part, &root.join(".native").join(&part.path)) else {
@@ -297,6 +329,10 @@ fn fetched(root: &Path, name: &'static str, part: &Part) -> (Check, u64) {
         Some("tpu") => (
             "`cargo x test` fetches it",
             "cargo x setup --tpu".to_owned(),
+        ),
+        Some("engines") => (
+            "the two commands fetch it",
+            "cargo x setup --engines".to_owned(),
         ),
         Some(flag) => ("fetched when asked for", format!("cargo x setup --{flag}")),
     };
@@ -340,8 +376,7 @@ fn cpu_model() -> Option<String> {
 }
 
 fn cuda() -> Check {
-    let query = ["--query-gpu=name,driver_version", "--format=csv,noheader"];
-    match toolchain::first_line("nvidia-smi", &query) {
+    match gpu::found() {
         Some(line) => Check::found("CUDA", line),
         None => Check {
             fix: None,

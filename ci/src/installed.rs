@@ -133,6 +133,7 @@ mod tests {
             flag: None,
             libtorch: None,
             pjrt: None,
+            engine: None,
             unpacked_bytes: 3,
             write: BTreeMap::from([("lib/libtorch.so".to_owned(), "INPUT(a)\n".to_owned())]),
             link: BTreeMap::from([("include".to_owned(), "deep/include".to_owned())]),

@@ -1,16 +1,17 @@
 //! `cargo x learn`: runs the chapters on this machine and renders the book with its figures.
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, ExitCode, Stdio},
 };
 
 use anyhow::bail;
 
 use crate::{
-    book, cargo, native_pins,
+    book, cargo, gpu, libtorch, native_pins,
     phases::Phases,
     pjrt::{self, Platform},
+    quantities::size,
     setup,
 };
 
@@ -24,6 +25,8 @@ struct Chapter {
     arguments: &'static [&'static str],
     /// The PJRT plugin without which it cannot run; it is left out where none is to be had.
     needs: Option<Platform>,
+    /// Whether it takes the CUDA libtorch where a GPU is.
+    cuda_libtorch: bool,
 }
 
 /// The chapters, in reading order. A chapter joins by a line here.
@@ -33,12 +36,21 @@ const CHAPTERS: &[Chapter] = &[
         package: "cpu-inference",
         arguments: &["learn"],
         needs: None,
+        cuda_libtorch: false,
+    },
+    Chapter {
+        name: "02-gpu",
+        package: "gpu-inference",
+        arguments: &["learn"],
+        needs: None,
+        cuda_libtorch: true,
     },
     Chapter {
         name: "03-tpu-training",
         package: "tpu-training",
         arguments: &["learn"],
         needs: Some(Platform::Cpu),
+        cuda_libtorch: false,
     },
 ];
 
@@ -62,7 +74,12 @@ pub struct Args {
 /// If set-up or the build fails.
 pub fn run(args: Args, root: &Path) -> anyhow::Result<ExitCode> {
     let mut phases = Phases::default();
-    phases.time("setup", || setup::ensure(root, &[]))?;
+    phases.time("setup", || setup::ensure(root, &["engines"]))?;
+    // A libtorch of the user's brings its own CUDA libraries, or has none.
+    let cuda_libtorch = match libtorch::of_the_user(root) {
+        None => gpu::found().and_then(|gpu| cuda_libtorch(&gpu, root)),
+        Some(_) => None,
+    };
 
     let mut chapters = Vec::new();
     for chapter in CHAPTERS {
@@ -85,6 +102,9 @@ pub fn run(args: Args, root: &Path) -> anyhow::Result<ExitCode> {
     let mut failed = Vec::new();
     for chapter in chapters {
         let mut command = chapter_command(chapter, args.full, root);
+        if chapter.cuda_libtorch {
+            command.envs(cuda_libtorch.as_deref().map(gpu::library_path));
+        }
         let status = phases.time(chapter.name, || cargo::status(&mut command))?;
         if !status.success() {
             eprintln!(
@@ -136,6 +156,23 @@ fn lack(chapter: &Chapter, root: &Path) -> Option<String> {
         "no PJRT plugin is pinned for this platform; set {} to one of your own",
         pjrt::VARIABLE
     ))
+}
+
+/// The folder of the CUDA libtorch for this GPU; where set-up has not brought it, says what
+/// would.
+fn cuda_libtorch(gpu: &str, root: &Path) -> Option<PathBuf> {
+    let folder = gpu::libtorch_folder(root);
+    if folder.is_none() {
+        let what = match gpu::bytes_to_fetch(root) {
+            0 => "no libtorch for it is pinned for this platform".to_owned(),
+            bytes => format!(
+                "`cargo x setup --cuda` fetches what it takes ({} at most), then run this again",
+                size(bytes)
+            ),
+        };
+        eprintln!("a GPU is here ({gpu}), and its libtorch is not: {what}; now on the CPU");
+    }
+    folder
 }
 
 fn chapter_command(chapter: &Chapter, full: bool, root: &Path) -> Command {

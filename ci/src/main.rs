@@ -3,10 +3,12 @@
 //! One file a command: `setup` brings the native libraries that `ci/native.toml`
 //! pins, `doctor` says what this machine has and lacks, `test` and `learn` are the
 //! two commands of the README, `book` renders and checks the book, `peers` measures
-//! other stacks, `tidy` checks the project's own rules. The rest supports them:
+//! other stacks, `pack` makes a folder that measures on a machine without cargo, `tidy`
+//! checks the project's own rules. The rest supports them:
 //!
 //! - [`native_pins`], [`pip`], [`wheel`], [`installed`], [`disk`]: the steps of a set-up
-//! - [`libtorch`], [`pjrt`]: what the user brings instead
+//! - [`libtorch`], [`pjrt`], [`engine_library`]: what the user brings instead
+//! - [`gpu`]: whether there is one, and the libtorch that it takes
 //! - [`toolchain`]: the programs of the machine, and the command that installs each
 //! - [`test_output`]: reads what the test programs print
 //! - [`phases`], [`quantities`], [`cargo`]: where the time went, sizes in words, child processes
@@ -17,10 +19,13 @@ mod book;
 mod cargo;
 mod disk;
 mod doctor;
+mod engine_library;
+mod gpu;
 mod installed;
 mod learn;
 mod libtorch;
 mod native_pins;
+mod pack;
 mod peers;
 mod phases;
 mod pip;
@@ -63,6 +68,8 @@ enum Command {
     Book(book::Args),
     /// Measure other stacks (PyTorch, ONNX Runtime, ...) on the same work.
     Peers(peers::Args),
+    /// Make a folder that measures on a GPU machine without cargo and network.
+    Pack(pack::Args),
     /// Check the project's own rules, formatting and lints.
     Tidy(tidy::Args),
 }
@@ -76,6 +83,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Learn(args) => learn::run(args, root),
         Command::Book(args) => book::run(args, root),
         Command::Peers(args) => peers::run(args, root),
+        Command::Pack(args) => pack::run(&args, root),
         Command::Tidy(args) => tidy::run(args, root),
     }
 }

@@ -6,7 +6,8 @@
 //! other: it answers the same messages.
 //!
 //! - [`work`]: what a kind of measurement brings along
-//! - [`inference`], [`training`]: the two kinds: workloads, contenders, what has to agree
+//! - [`inference`], [`training`]: the two kinds: workloads and what has to agree
+//! - [`line_up`]: who takes part in inference
 //! - [`contender`]: one process: messages, time limits, last words
 //! - [`entrant`]: starting and loading one, and whether it agrees with the reference
 //! - [`rounds`]: everybody in turn, round by round; makes the rows
@@ -17,12 +18,14 @@ mod comparison;
 mod contender;
 mod entrant;
 mod inference;
+mod line_up;
 mod python_environment;
 mod rounds;
 mod training;
 mod work;
 
 use std::{
+    ffi::OsString,
     fs::File,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -38,7 +41,8 @@ use accel::{
 use anyhow::{Context, bail};
 use clap::Parser;
 
-use crate::cargo;
+use crate::{cargo, gpu};
+use line_up::Suite;
 use work::{Contestant, Work};
 
 /// Measure other stacks (PyTorch, JAX, ONNX Runtime, OpenVINO) on the same work.
@@ -51,13 +55,18 @@ pub struct Args {
 #[derive(clap::Subcommand)]
 enum Command {
     /// ResNet inference on the CPU, beside the rungs of chapter 1.
-    Cpu(CpuArgs),
+    Cpu(InferenceArgs),
+    /// ONNX Runtime and OpenVINO from Rust beside the same from Python, and PyTorch, in
+    /// f32, bf16 and INT8 on the CPU.
+    Engines(InferenceArgs),
+    /// ResNet inference on a GPU, beside chapter 2.
+    Gpu(InferenceArgs),
     /// Training a ResNet in JAX and PyTorch, beside chapter 3.
     Train(TrainArgs),
 }
 
 #[derive(Parser)]
-struct CpuArgs {
+struct InferenceArgs {
     /// Safetensors file with torchvision's names, in place of seeded weights; for
     /// workloads of the network it holds (see --only).
     #[arg(long, value_name = "FILE")]
@@ -130,35 +139,23 @@ struct Kind {
     pace: rounds::Pace,
     /// Whether the time to compile is a result, too.
     times_compilers: bool,
+    /// Variables of our program.
+    worker_variables: Vec<(&'static str, OsString)>,
 }
 
 /// Runs the command.
 ///
 /// # Errors
 /// If the peers' environment cannot be made, the worker cannot be built, or a result
-/// file cannot be written. A contender that fails is a failed row and exit code 1.
+/// file cannot be written. A contender that fails is a failed row and exit code 1; where
+/// all are skipped, for want of a GPU for instance, the exit code is 3.
 pub fn run(args: Args, root: &Path) -> anyhow::Result<ExitCode> {
     // First of all: the load average should not be our own.
     let environment = Environment::collect();
     match args.command {
-        Command::Cpu(args) => {
-            if let Some(weights) = args.weights.as_ref().filter(|path| !path.is_file()) {
-                return Ok(wrong_usage(&format!(
-                    "--weights {}: no such file",
-                    weights.display()
-                )));
-            }
-            let kind = Kind {
-                chapter: "01-cpu",
-                package: "cpu-inference",
-                script: "ci/peers/cpu_inference.py",
-                depends_on: &["chapters/01-cpu/src"],
-                pace: rounds::Pace::full(),
-                times_compilers: false,
-            };
-            let all = inference::all(environment.cores);
-            run_kind(&kind, &all, &args.common, args.weights, environment, root)
-        }
+        Command::Cpu(args) => run_inference(Suite::Cpu, args, environment, root),
+        Command::Engines(args) => run_inference(Suite::Engines, args, environment, root),
+        Command::Gpu(args) => run_inference(Suite::Gpu, args, environment, root),
         Command::Train(args) => {
             let kind = Kind {
                 chapter: "03-tpu-training",
@@ -171,11 +168,56 @@ pub fn run(args: Args, root: &Path) -> anyhow::Result<ExitCode> {
                 ],
                 pace: rounds::Pace::training(),
                 times_compilers: true,
+                worker_variables: Vec::new(),
             };
             let all = training::all(args.device, environment.cores);
             run_kind(&kind, &all, &args.common, None, environment, root)
         }
     }
+}
+
+fn run_inference(
+    suite: Suite,
+    args: InferenceArgs,
+    environment: Environment,
+    root: &Path,
+) -> anyhow::Result<ExitCode> {
+    if let Some(weights) = args.weights.as_ref().filter(|path| !path.is_file()) {
+        return Ok(wrong_usage(&format!(
+            "--weights {}: no such file",
+            weights.display()
+        )));
+    }
+    let chapter_1 = Kind {
+        chapter: "01-cpu",
+        package: "cpu-inference",
+        script: "ci/peers/infer_resnet.py",
+        depends_on: &["chapters/01-cpu/src"],
+        pace: rounds::Pace::full(),
+        times_compilers: false,
+        worker_variables: Vec::new(),
+    };
+    let libtorch = match suite {
+        Suite::Gpu => gpu::libtorch_folder(root),
+        Suite::Cpu | Suite::Engines => None,
+    };
+    let kind = match suite {
+        Suite::Cpu => chapter_1,
+        Suite::Engines | Suite::Gpu => Kind {
+            chapter: "02-gpu",
+            package: "gpu-inference",
+            depends_on: &[
+                "chapters/01-cpu/src",
+                "chapters/02-gpu/src",
+                "chapters/02-gpu/crates",
+                "ci/native.toml",
+            ],
+            worker_variables: libtorch.iter().map(|f| gpu::library_path(f)).collect(),
+            ..chapter_1
+        },
+    };
+    let all = inference::all(suite, environment.cores);
+    run_kind(&kind, &all, &args.common, args.weights, environment, root)
 }
 
 fn wrong_usage(message: &str) -> ExitCode {
@@ -217,9 +259,9 @@ fn run_kind<W: Work + Clone>(
             }
         },
     };
-    let ours = selected
-        .iter()
-        .any(|(_, contestants)| contestants.iter().any(|c| c.ours));
+    let ours = selected.iter().any(|(work, contestants)| {
+        work.export("").is_some() || contestants.iter().any(|contestant| contestant.ours)
+    });
     let worker = match &args.worker {
         // Contenders run in the root.
         Some(worker) => Some(std::path::absolute(worker).context("--worker")?),
@@ -230,6 +272,7 @@ fn run_kind<W: Work + Clone>(
         python,
         script: root.join(kind.script),
         worker,
+        worker_variables: kind.worker_variables.clone(),
         root: root.to_owned(),
         weights,
         cache,
@@ -245,7 +288,7 @@ fn run_kind<W: Work + Clone>(
     let slug = environment.machine_slug();
     let progress = Progress::new(Some(selected.len() as u64), "workloads", args.quiet);
     let mut files = Vec::new();
-    let mut failed = 0;
+    let (mut failed, mut measured) = (0, 0);
     for (work, contestants) in &selected {
         let measurement = work.measurement();
         let mut file = ResultFile::new(kind.chapter, &measurement, environment.clone());
@@ -272,11 +315,9 @@ fn run_kind<W: Work + Clone>(
         };
         file.write(&path)
             .with_context(|| format!("the result of {measurement}"))?;
-        failed += file
-            .rows
-            .iter()
-            .filter(|row| row.status == Status::Failed)
-            .count();
+        let count = |status| file.rows.iter().filter(|row| row.status == status).count();
+        failed += count(Status::Failed);
+        measured += count(Status::Ok);
         let table = comparison::table(&file);
         let shown = path.strip_prefix(root).unwrap_or(&path).display();
         match args.json {
@@ -296,6 +337,10 @@ fn run_kind<W: Work + Clone>(
     if failed > 0 {
         eprintln!("{failed} contenders failed; the reasons are in the tables above");
         return Ok(ExitCode::from(exit::FAILED));
+    }
+    if measured == 0 {
+        eprintln!("nobody could be measured here; the reasons are in the tables above");
+        return Ok(ExitCode::from(exit::DEVICE));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -358,12 +403,7 @@ fn build_worker(package: &str, root: &Path) -> anyhow::Result<PathBuf> {
     if !status.success() {
         bail!("`{}` failed ({status})", cargo::words(&command));
     }
-    let target = std::env::var_os("CARGO_TARGET_DIR")
-        .filter(|folder| !folder.is_empty())
-        .map_or_else(|| root.join("target"), |folder| root.join(folder));
-    let program = target
-        .join("release")
-        .join(format!("{package}{}", std::env::consts::EXE_SUFFIX));
+    let program = cargo::program(root, package);
     if !program.is_file() {
         bail!(
             "no {} after the build; pass --worker FILE",
@@ -378,14 +418,14 @@ mod tests {
     use super::*;
 
     fn args(words: &[&str]) -> CommonArgs {
-        CpuArgs::try_parse_from([&["cpu"], words].concat())
+        InferenceArgs::try_parse_from([&["cpu"], words].concat())
             .unwrap()
             .common
     }
 
     #[test]
     fn selection_by_name() {
-        let all = inference::all(4);
+        let all = inference::all(Suite::Cpu, 4);
         let one = select(
             &args(&["--only", "resnet50-224-b8-f32", "--contender", "openvino"]),
             &all,
@@ -413,14 +453,16 @@ mod tests {
 
     #[test]
     fn quick_mode_is_little_work_and_is_never_published() {
-        let inference = select(&args(&["--quick"]), &inference::all(2)).unwrap();
-        assert_eq!(inference.len(), 2);
+        for (suite, workloads) in [(Suite::Cpu, 2), (Suite::Engines, 2), (Suite::Gpu, 1)] {
+            let inference = select(&args(&["--quick"]), &inference::all(suite, 2)).unwrap();
+            assert_eq!(inference.len(), workloads);
+        }
         for device in [training::Device::Cpu, training::Device::Cuda] {
             let training = select(&args(&["--quick"]), &training::all(device, 2)).unwrap();
             assert_eq!(training.len(), 1);
         }
-        assert!(CpuArgs::try_parse_from(["cpu", "--quick", "--publish"]).is_err());
-        assert!(CpuArgs::try_parse_from(["cpu", "--rounds", "0"]).is_err());
+        assert!(InferenceArgs::try_parse_from(["cpu", "--quick", "--publish"]).is_err());
+        assert!(InferenceArgs::try_parse_from(["cpu", "--rounds", "0"]).is_err());
         assert!(TrainArgs::try_parse_from(["train", "--device", "tpu"]).is_err());
     }
 }

@@ -30,6 +30,10 @@ pub struct Args {
     /// Do not fetch libtpu; where it is not there already, its tests are skipped.
     #[arg(long)]
     no_tpu: bool,
+    /// Do not fetch ONNX Runtime and OpenVINO; where they are not there already, their tests
+    /// are skipped.
+    #[arg(long)]
+    no_engines: bool,
     /// Goes to the test programs, e.g. a filter.
     #[arg(last = true)]
     arguments: Vec<String>,
@@ -42,8 +46,11 @@ pub struct Args {
 pub fn run(args: Args, root: &Path) -> anyhow::Result<ExitCode> {
     let mut phases = Phases::default();
     // The TPU compiler needs no TPU; a GPU's libraries are of no use without one.
-    let also: &[&str] = if args.no_tpu { &[] } else { &["tpu"] };
-    phases.time("setup", || setup::ensure(root, also))?;
+    let also: Vec<&str> = [("tpu", args.no_tpu), ("engines", args.no_engines)]
+        .into_iter()
+        .filter_map(|(flag, unwanted)| (!unwanted).then_some(flag))
+        .collect();
+    phases.time("setup", || setup::ensure(root, &also))?;
 
     let mut build = test_command(&args, root);
     build.arg("--no-run");

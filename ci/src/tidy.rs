@@ -3,7 +3,7 @@
 //! One file a family of rules; [`rules`] holds the tables that say what is allowed where.
 
 mod contents;
-mod files;
+pub mod files;
 mod manifests;
 mod notices;
 mod optional_feature;

@@ -78,6 +78,40 @@ fn doctor_shows_the_plugins() {
 }
 
 #[test]
+fn doctor_shows_the_engines_and_the_gpus_libtorch() {
+    let project = Project::new();
+    project.pin_engines();
+    project.pin_cuda_libtorch();
+    project.pin_for_this_platform();
+    project.fake("nvidia-smi", "echo NVIDIA H200, 580.1");
+    let doctor = || project.x(&["doctor"]);
+    doctor()
+        .assert()
+        .stdout(contains("found    CUDA"))
+        .stdout(contains("NVIDIA H200, 580.1"))
+        .stdout(contains("missing  CUDA libtorch"))
+        .stdout(contains("-> cargo x setup --cuda"))
+        .stdout(contains("missing  ONNX Runtime"))
+        .stdout(contains("the two commands fetch it"))
+        .stdout(contains("-> cargo x setup --engines"));
+    project
+        .x(&["setup", "--cuda", "--engines"])
+        .assert()
+        .success();
+    project.write("mine/libonnxruntime.so", "");
+    doctor()
+        .env("ORT_DYLIB_PATH", project.path("mine/libonnxruntime.so"))
+        .assert()
+        .stdout(contains(
+            "tiny libtorch for CUDA, as pinned, in .native/libtorch/cuda",
+        ))
+        .stdout(contains("libonnxruntime.so, by ORT_DYLIB_PATH"))
+        .stdout(contains(
+            "tiny OpenVINO, as pinned, in .native/engines/openvino",
+        ));
+}
+
+#[test]
 fn doctor_names_what_is_missing_and_the_command() {
     let project = Project::new();
     fs::create_dir(project.path("empty")).unwrap();
@@ -116,19 +150,23 @@ fn with_tests(source: &str) -> (Project, Command) {
 }
 
 #[test]
-fn the_tests_fetch_libtpu_unless_told_otherwise() {
+fn the_tests_fetch_libtpu_and_the_engines_unless_told_otherwise() {
     let (project, mut test) = with_tests("#[test] fn passes() {}\n");
     project.pin_plugins();
+    project.pin_engines();
     project.pin_for_this_platform();
-    let names = || fs::read_dir(project.path(".native/pjrt")).unwrap().count();
-    test.arg("--no-tpu").assert().success();
-    assert_eq!(names(), 1);
+    let names = || {
+        let count = |folder: &str| fs::read_dir(project.path(folder)).map_or(0, Iterator::count);
+        [count(".native/pjrt"), count(".native/engines")]
+    };
+    test.args(["--no-tpu", "--no-engines"]).assert().success();
+    assert_eq!(names(), [1, 0]);
     let mut test = project.x(&["test"]);
     test.env("LIBTORCH", project.path("mine"))
         .env("CARGO_TARGET_DIR", project.path("target"))
         .assert()
         .success();
-    assert_eq!(names(), 2);
+    assert_eq!(names(), [2, 2]);
 }
 
 #[test]
@@ -195,13 +233,14 @@ fn a_build_that_fails_says_so() {
 /// A workspace whose chapter 1 and book-builder only note how they were called.
 fn with_chapters(chapter_exit: u8) -> (Project, Command) {
     let project = Project::new();
-    let members = "members = [\"chapter\", \"training\", \"builder\"]";
+    let members = "members = [\"chapter\", \"gpu\", \"training\", \"builder\"]";
     project.write(
         "Cargo.toml",
         &format!("[workspace]\nresolver = \"3\"\n{members}\n"),
     );
     for (folder, name, exit) in [
         ("chapter", "cpu-inference", chapter_exit),
+        ("gpu", "gpu-inference", 0),
         ("training", "tpu-training", 0),
         ("builder", "book-builder", 0),
     ] {
@@ -215,6 +254,8 @@ fn with_chapters(chapter_exit: u8) -> (Project, Command) {
                 "fn main() {{\n\
                  let words: Vec<String> = std::env::args().skip(1).collect();\n\
                  std::fs::write(\"{folder}.called\", words.join(\" \")).unwrap();\n\
+                 let path = std::env::var(\"LD_LIBRARY_PATH\").unwrap_or_default();\n\
+                 std::fs::write(\"{folder}.library-path\", path).unwrap();\n\
                  std::process::exit({exit});\n}}\n"
             ),
         );
@@ -245,10 +286,38 @@ fn learn_runs_the_chapters_and_names_the_page() {
         "learn --quick --out results-local/01-cpu"
     );
     assert_eq!(
+        called("gpu.called"),
+        "learn --quick --out results-local/02-gpu"
+    );
+    assert_eq!(
         called("training.called"),
         "learn --quick --out results-local/03-tpu-training"
     );
     assert!(called("builder.called").starts_with("--root "));
+}
+
+#[test]
+fn learn_gives_the_gpus_libtorch_to_chapter_2() {
+    let (project, mut learn) = with_chapters(0);
+    project.pin_cuda_libtorch();
+    project.pin_for_this_platform();
+    project.fake("nvidia-smi", "echo NVIDIA H200, 580.1");
+    let path = |name: &str| fs::read_to_string(project.path(name)).unwrap();
+    // It is here by the project's own libtorch only: one of the user's has what it has.
+    learn.assert().success();
+    assert!(!path("gpu.library-path").contains("libtorch/cuda"));
+    let mut own = || {
+        learn.env_remove("LIBTORCH");
+        learn.assert().success()
+    };
+    own()
+        .stderr(contains("a GPU is here (NVIDIA H200, 580.1)"))
+        .stderr(contains("`cargo x setup --cuda` fetches what it takes"));
+    assert!(!path("gpu.library-path").contains("libtorch/cuda"));
+    project.x(&["setup", "--cuda"]).assert().success();
+    own();
+    assert!(path("gpu.library-path").contains(".native/libtorch/cuda/torch/lib"));
+    assert!(!path("chapter.library-path").contains("libtorch/cuda"));
 }
 
 #[test]

@@ -339,6 +339,43 @@ fn a_plugin_of_the_user_wins() {
 }
 
 #[test]
+fn the_engines_come_by_their_flag() {
+    let project = Project::new();
+    project.pin_engines();
+    project.setup().assert().success();
+    assert!(!project.path(".native/engines").exists());
+    let mut engines = project.setup();
+    engines
+        .arg("--engines")
+        .assert()
+        .success()
+        .stderr(contains("fetching 2 wheels"))
+        .stdout(contains("tiny OpenVINO: ready in .native/engines/openvino"));
+    for name in ["onnxruntime", "openvino"] {
+        let library = project.path(&format!(".native/engines/{name}/lib{name}.so"));
+        assert_eq!(fs::read_to_string(library).unwrap(), name);
+    }
+}
+
+#[test]
+fn an_engine_of_the_user_wins() {
+    let project = Project::new();
+    project.pin_engines();
+    project.write("mine/libonnxruntime.so", "");
+    let mut engines = project.setup();
+    engines
+        .arg("--engines")
+        .env("ORT_DYLIB_PATH", project.path("mine/libonnxruntime.so"))
+        .assert()
+        .success()
+        .stdout(contains(
+            "by ORT_DYLIB_PATH is yours and is used; tiny ONNX Runtime is not fetched",
+        ))
+        .stdout(contains("tiny OpenVINO: ready"));
+    assert!(!project.path(".native/engines/onnxruntime").exists());
+}
+
+#[test]
 fn what_is_not_to_be_had_is_told_with_its_reason() {
     let project = Project::new();
     let pins = fs::read_to_string(project.path("ci/native.toml")).unwrap();

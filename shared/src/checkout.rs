@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use serde::{Deserialize, Serialize};
+
 /// The root of the project's checkout, or `None` when the program was carried
 /// elsewhere.
 ///
@@ -47,8 +49,13 @@ fn is_workspace(folder: &Path) -> bool {
         && folder.join("shared/result.schema.json").is_file()
 }
 
+/// The file in the root of a pack that names the commit which it was made from: where a
+/// pack goes there is no repository.
+pub const PACKED_COMMIT: &str = "packed-commit.json";
+
 /// The commit that a checkout stands at.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Commit {
     /// The full object name, in hexadecimal.
     pub id: String,
@@ -57,11 +64,21 @@ pub struct Commit {
     pub dirty: bool,
 }
 
-/// Asks git for the commit of the checkout at `root`.
+/// The commit of the checkout at `root`, by git, or of the pack, by its file.
 ///
-/// `None` without git, without a commit, and where `root` is not itself the top of
-/// the repository (an unpacked archive inside another project's repository).
+/// `None` without git, without a commit, and where `root` is neither the top of the
+/// repository (an unpacked archive inside another project's repository) nor a pack.
 pub fn commit(root: &Path) -> Option<Commit> {
+    from_git(root).or_else(|| packed(root))
+}
+
+fn packed(root: &Path) -> Option<Commit> {
+    let bytes = std::fs::read(root.join(PACKED_COMMIT)).ok()?;
+    let commit: Commit = serde_json::from_slice(&bytes).ok()?;
+    is_object_name(&commit.id).then_some(commit)
+}
+
+fn from_git(root: &Path) -> Option<Commit> {
     let answer = git(root, &["rev-parse", "--show-toplevel", "HEAD"])?;
     let mut lines = answer.lines();
     let (top, id) = (lines.next()?, lines.next()?);

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use accel::checkout::{checkout_root_above, commit};
+use accel::checkout::{Commit, PACKED_COMMIT, checkout_root_above, commit};
 
 const MANIFEST: &str = "[workspace]\nmembers = [\"shared\", \"ci\"]\n";
 
@@ -112,4 +112,16 @@ fn the_repository_around_an_unpacked_archive_is_not_ours() {
     let root = folder.path().join("unpacked");
     workspace(&root);
     assert_eq!(commit(&root), None);
+    // A pack lies anywhere, in another project's repository too, and says itself.
+    let packed = Commit {
+        id: "0123456789abcdef0123456789abcdef01234567".to_owned(),
+        dirty: true,
+    };
+    let file = root.join(PACKED_COMMIT);
+    std::fs::write(&file, serde_json::to_string(&packed).unwrap()).unwrap();
+    assert_eq!(commit(&root), Some(packed));
+    for damaged in ["", "{}", r#"{"id": "main", "dirty": false}"#] {
+        std::fs::write(&file, damaged).unwrap();
+        assert_eq!(commit(&root), None, "{damaged}");
+    }
 }

@@ -71,11 +71,18 @@ pub fn render(chart: &Chart, measurement: &Measurement, up: &str) -> Result<Stri
             measurement.name, chart.field
         )]);
     }
+    let mut points = series.iter().flat_map(|series| &series.points);
+    if let Some(point) = points.find(|point| chart.logarithmic && point.value <= 0.0) {
+        return Err(vec![format!(
+            "{} of {} is {}: it has no place on a logarithmic axis",
+            chart.field, point.label, point.value
+        )]);
+    }
     let title = measurement.title(chart.title.as_deref());
     let unit = Quantity::of(&chart.field);
     let svg = match &chart.kind {
         ChartKind::Bar => bars(title, &chart.field, &unit, &series),
-        ChartKind::Line { x, .. } => lines(title, x, &chart.field, &unit, &series),
+        ChartKind::Line { x, .. } => lines(title, x, chart, &unit, &series),
     };
     labels.sort_unstable();
     labels.dedup();
@@ -210,16 +217,63 @@ fn top(series: &[Series]) -> f64 {
         .fold(0.0, f64::max)
 }
 
+/// The smallest value that must fit on a logarithmic axis.
+fn bottom(series: &[Series]) -> f64 {
+    let points = series.iter().flat_map(|series| &series.points);
+    points
+        .map(|point| point.value)
+        .fold(f64::INFINITY, f64::min)
+}
+
 /// The axis of values: where its ticks are, in the field's own unit, with their
 /// labels, and its heading.
-fn value_axis(unit: &Quantity, field: &str, series: &[Series]) -> (Vec<(f64, String)>, String) {
+fn value_axis(
+    unit: &Quantity,
+    field: &str,
+    series: &[Series],
+    logarithmic: bool,
+) -> (Vec<(f64, String)>, String) {
     let top = top(series);
     let (divisor, heading) = unit.axis(field, top);
-    let ticks = ticks(top / divisor)
+    let ticks = match logarithmic {
+        true => logarithmic_ticks(bottom(series) / divisor, top / divisor),
+        false => ticks(top / divisor),
+    };
+    let ticks = ticks
         .into_iter()
         .map(|tick| (tick * divisor, quantity::tick(tick)))
         .collect();
     (ticks, heading)
+}
+
+/// 1, 2 and 5 times powers of ten, from at or below `low` to at or above `high`; over
+/// more than three powers of ten, only these.
+fn logarithmic_ticks(low: f64, high: f64) -> Vec<f64> {
+    if !(low.is_finite() && high.is_finite() && low > 0.0 && high >= low) {
+        return vec![1.0, 10.0];
+    }
+    let factors: &[f64] = match high / low > 1e3 {
+        true => &[1.0],
+        false => &[1.0, 2.0, 5.0],
+    };
+    // Within f64's range these are small integers, so the casts are exact.
+    let (first, last) = (low.log10().floor() as i32, high.log10().ceil() as i32);
+    let all: Vec<f64> = (first..=last)
+        .flat_map(|power| {
+            factors
+                .iter()
+                .map(move |factor| factor * 10_f64.powi(power))
+        })
+        .collect();
+    // What is drawn on an edge may lie beside it by a rounding.
+    let from = all.iter().rposition(|tick| *tick <= low * (1.0 + 1e-9));
+    let to = all.iter().position(|tick| *tick >= high * (1.0 - 1e-9));
+    let (from, to) = (from.unwrap_or(0), to.unwrap_or(all.len() - 1));
+    match from < to {
+        true => all[from..=to].to_vec(),
+        // One value on a tick: an axis needs two.
+        false => all[to.saturating_sub(1)..=(to + 1).min(all.len() - 1)].to_vec(),
+    }
 }
 
 /// Round steps of 1, 2 or 5 times a power of ten from 0 to just above `top`.
@@ -309,7 +363,7 @@ fn bars(title: &str, field: &str, unit: &Quantity, series: &[Series]) -> String 
     } else {
         0.0
     };
-    let (ticks, axis) = value_axis(unit, field, series);
+    let (ticks, axis) = value_axis(unit, field, series, false);
     let end = ticks.last().map_or(1.0, |(tick, _)| *tick);
     let left = 4.0;
     let scale = |value: f64| left + (WIDTH - left - NUMBER) * value / end;
@@ -403,8 +457,9 @@ fn bars(title: &str, field: &str, unit: &Quantity, series: &[Series]) -> String 
 
 /// Lines over a numeric field, drawn at equal steps: batch sizes and thread
 /// counts double, and even steps keep the small ones apart.
-fn lines(title: &str, x_field: &str, field: &str, unit: &Quantity, series: &[Series]) -> String {
+fn lines(title: &str, x_field: &str, chart: &Chart, unit: &Quantity, series: &[Series]) -> String {
     const PLOT: f64 = 210.0;
+    let field = chart.field.as_str();
     let legend = 20.0 * series.len() as f64 + 10.0;
     let (left, right) = (48.0, WIDTH - 14.0);
     let low = legend + 18.0 + PLOT;
@@ -420,9 +475,16 @@ fn lines(title: &str, x_field: &str, field: &str, unit: &Quantity, series: &[Ser
         let index = positions.iter().position(|known| *known == x).unwrap_or(0);
         left + 12.0 + index as f64 * step
     };
-    let (ticks, axis) = value_axis(unit, field, series);
+    let (ticks, axis) = value_axis(unit, field, series, chart.logarithmic);
+    let first = ticks.first().map_or(1.0, |(tick, _)| *tick);
     let end = ticks.last().map_or(1.0, |(tick, _)| *tick);
-    let scale = |value: f64| low - PLOT * value / end;
+    let scale = |value: f64| {
+        let share = match chart.logarithmic {
+            true => (value / first).ln() / (end / first).ln(),
+            false => value / end,
+        };
+        low - PLOT * share
+    };
 
     let mut out = opening(title, field, unit, series, height);
     for (tick, label) in &ticks {
@@ -572,7 +634,7 @@ fn data_table(title: &str, chart: &Chart, unit: &Quantity, series: &[Series]) ->
 
 #[cfg(test)]
 mod tests {
-    use super::{ticks, wrapped};
+    use super::{logarithmic_ticks, ticks, wrapped};
 
     #[test]
     fn long_labels_wrap() {
@@ -583,6 +645,30 @@ mod tests {
             ["one".to_owned(), "x".repeat(56), "xxxx".to_owned()]
         );
         assert!(wrapped(&"word ".repeat(60))[2].ends_with('…'));
+    }
+
+    #[test]
+    fn logarithmic_ticks_hold_both_ends() {
+        for (low, high, expected) in [
+            (1.5, 40.0, vec![1.0, 2.0, 5.0, 10.0, 20.0, 50.0]),
+            (2.0, 10.0, vec![2.0, 5.0, 10.0]),
+            (0.3, 900.0, vec![0.1, 1.0, 10.0, 100.0, 1000.0]),
+            (10.0, 10.0, vec![10.0, 20.0]),
+        ] {
+            let got = logarithmic_ticks(low, high);
+            assert_eq!(got.len(), expected.len(), "{low} to {high}: {got:?}");
+            for (got, expected) in got.iter().zip(expected) {
+                assert!((got / expected - 1.0).abs() < 1e-9, "{got} {expected}");
+            }
+        }
+        for (low, high) in [
+            (0.0, 1.0),
+            (-1.0, 1.0),
+            (f64::NAN, 1.0),
+            (1.0, f64::INFINITY),
+        ] {
+            assert_eq!(logarithmic_ticks(low, high), [1.0, 10.0]);
+        }
     }
 
     #[test]

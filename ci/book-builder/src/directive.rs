@@ -28,8 +28,12 @@ pub enum Directive {
         /// The anchor; `None` for the whole file.
         anchor: Option<String>,
     },
+    /// How two files of the repository differ.
+    Difference(Difference),
     /// A table of a measurement.
     Table(Table),
+    /// One field of a measurement, crossed by two of its workload's.
+    Matrix(Matrix),
     /// A chart of a measurement.
     Chart(Chart),
     /// One number of one row.
@@ -126,6 +130,17 @@ impl Block {
     }
 }
 
+/// How two files of the repository differ.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// The file that is compared with, relative to the page.
+    pub old: String,
+    /// The file that differs from it, relative to the page.
+    pub new: String,
+    /// Most lines that may be removed and added together.
+    pub limit: usize,
+}
+
 /// Which rows of a result file a table or a chart shows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selection {
@@ -146,6 +161,25 @@ pub struct Table {
     pub selection: Selection,
     /// Id of the row that the column `relative` compares with.
     pub baseline: Option<String>,
+    /// Caption, if not the measurement's title.
+    pub title: Option<String>,
+    /// Whether a missing result is told instead of failing the gate.
+    pub optional: bool,
+}
+
+/// One field of a measurement as a table with a cell for each pair of two other fields.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Matrix {
+    /// `chapter/measurement`.
+    pub measurement: String,
+    /// The field that names a line.
+    pub line: String,
+    /// The fields whose values together name a column.
+    pub columns: Vec<String>,
+    /// The field that fills the cells.
+    pub field: String,
+    /// Rows.
+    pub selection: Selection,
     /// Caption, if not the measurement's title.
     pub title: Option<String>,
     /// Whether a missing result is told instead of failing the gate.
@@ -175,6 +209,8 @@ pub struct Chart {
     pub kind: ChartKind,
     /// The field that is drawn.
     pub field: String,
+    /// Whether its axis is logarithmic.
+    pub logarithmic: bool,
     /// Rows.
     pub selection: Selection,
     /// Title, if not the measurement's.
@@ -186,13 +222,18 @@ pub struct Chart {
 /// Every directive with its form, as an error prints it.
 const FORMS: &[(&str, &str)] = &[
     ("include", "{{#include PATH[:ANCHOR]}}"),
+    ("difference", "{{#difference OLD NEW limit=LINES}}"),
     (
         "table",
         "{{#table CHAPTER/MEASUREMENT columns=FIELD,... [rows=ID,...] [where=\"FIELD=VALUE ...\"] [baseline=ID] [title=\"...\"] [optional]}}",
     ),
     (
+        "matrix",
+        "{{#matrix CHAPTER/MEASUREMENT line=FIELD columns=FIELD,... field=FIELD [rows=ID,...] [where=\"FIELD=VALUE ...\"] [title=\"...\"] [optional]}}",
+    ),
+    (
         "chart",
-        "{{#chart CHAPTER/MEASUREMENT kind=bar|line field=FIELD [x=FIELD] [series=FIELD] [rows=ID,...] [where=\"FIELD=VALUE ...\"] [title=\"...\"] [optional]}}",
+        "{{#chart CHAPTER/MEASUREMENT kind=bar|line field=FIELD [x=FIELD] [series=FIELD] [scale=linear|log] [rows=ID,...] [where=\"FIELD=VALUE ...\"] [title=\"...\"] [optional]}}",
     ),
     (
         "value",
@@ -281,7 +322,9 @@ pub fn find(page: &Page) -> (Vec<Found>, Vec<Problem>) {
             )),
             Directive::Include { .. } => {}
             _ if in_code => report(format!("{text} stands in code, where nothing is expanded")),
-            Directive::Table(_)
+            Directive::Difference(_)
+            | Directive::Table(_)
+            | Directive::Matrix(_)
             | Directive::Chart(_)
             | Directive::Provenance { .. }
             | Directive::Open(..)
@@ -467,6 +510,15 @@ fn figure(name: &str, arguments: &mut Arguments) -> Result<Directive, String> {
                 date,
             });
         }
+        "difference" => {
+            let (old, new) = (arguments.word("OLD")?, arguments.word("NEW")?);
+            arguments.optional_read = false;
+            let limit = arguments.need("limit")?;
+            let limit = limit
+                .parse()
+                .map_err(|_| format!("limit: expected a number of lines, got {limit:?}"))?;
+            return Ok(Directive::Difference(Difference { old, new, limit }));
+        }
         "estimate" => {
             return Ok(Directive::Estimate {
                 value: arguments.need("value")?,
@@ -508,20 +560,41 @@ fn figure(name: &str, arguments: &mut Arguments) -> Result<Directive, String> {
                 optional,
             })
         }
+        "matrix" => Directive::Matrix(Matrix {
+            measurement,
+            line: arguments.need("line")?,
+            columns: arguments.need_list("columns")?,
+            field: arguments.need("field")?,
+            selection: selection(arguments)?,
+            title: arguments.take("title"),
+            optional,
+        }),
         "chart" => {
             let kind = arguments.need("kind")?;
+            // A bar begins at zero, which a logarithmic axis has not.
+            let mut logarithmic = false;
             let kind = match kind.as_str() {
                 "bar" => ChartKind::Bar,
-                "line" => ChartKind::Line {
-                    x: arguments.need("x")?,
-                    series: arguments.take("series"),
-                },
+                "line" => {
+                    logarithmic = match arguments.take("scale").as_deref() {
+                        None | Some("linear") => false,
+                        Some("log") => true,
+                        Some(other) => {
+                            return Err(format!("scale: expected linear or log, got {other:?}"));
+                        }
+                    };
+                    ChartKind::Line {
+                        x: arguments.need("x")?,
+                        series: arguments.take("series"),
+                    }
+                }
                 other => return Err(format!("kind: expected bar or line, got {other:?}")),
             };
             Directive::Chart(Chart {
                 measurement,
                 kind,
                 field: arguments.need("field")?,
+                logarithmic,
                 selection: selection(arguments)?,
                 title: arguments.take("title"),
                 optional,
@@ -686,7 +759,7 @@ impl Arguments {
 
 #[cfg(test)]
 mod tests {
-    use super::{Block, ChartKind, Directive, find};
+    use super::{Block, ChartKind, Difference, Directive, find};
     use crate::page::Page;
 
     fn page(source: &str) -> Page {
@@ -709,7 +782,11 @@ mod tests {
         let source = "\
 {{#table 01-cpu/ladder columns=label,images_per_second,relative\n  rows=a,b where=\"batch=8 dtype=f32\" baseline=a title=\"A }} B\" optional}}
 
-{{#chart 01-cpu/ladder kind=line field=images_per_second x=batch series=engine}}
+{{#chart 01-cpu/ladder kind=line field=images_per_second x=batch series=engine scale=log}}
+
+{{#matrix 01-cpu/ladder line=engine columns=device,dtype field=images_per_second}}
+
+{{#difference ../../x.rs ../../y.rs limit=7}}
 
 {{#provenance 01-cpu/ladder}}
 
@@ -728,7 +805,7 @@ Text.
 ";
         let (found, problems) = find(&page(source));
         assert_eq!(problems, []);
-        assert_eq!(found.len(), 11);
+        assert_eq!(found.len(), 13);
         let Directive::Table(table) = &found[0].directive else {
             panic!("{:?}", found[0]);
         };
@@ -742,8 +819,21 @@ Text.
         assert!(
             matches!(&chart.kind, ChartKind::Line { x, series: Some(series) } if x == "batch" && series == "engine")
         );
+        assert!(chart.logarithmic);
+        let Directive::Matrix(matrix) = &found[2].directive else {
+            panic!("{:?}", found[2]);
+        };
+        assert_eq!(matrix.columns, ["device", "dtype"]);
         assert_eq!(
-            found[7].directive,
+            found[3].directive,
+            Directive::Difference(Difference {
+                old: "../../x.rs".into(),
+                new: "../../y.rs".into(),
+                limit: 7
+            })
+        );
+        assert_eq!(
+            found[9].directive,
             Directive::Open(Block::Prediction, Some("First".into()))
         );
     }
@@ -753,7 +843,7 @@ Text.
         for (source, part) in [
             (
                 "{{#tabel 01-cpu/x columns=a}}",
-                "expected one of include, table",
+                "expected one of include, difference, table",
             ),
             ("{{#table 01-cpu/x}}", "columns= is missing; form: {{#table"),
             (
@@ -787,6 +877,29 @@ Text.
             (
                 "{{#chart 01-cpu/x kind=bar field=a x=b}}",
                 "x= means nothing here",
+            ),
+            (
+                "{{#chart 01-cpu/x kind=bar field=a scale=log}}",
+                "scale= means nothing here",
+            ),
+            (
+                "{{#chart 01-cpu/x kind=line field=a x=b scale=lg}}",
+                "expected linear or log",
+            ),
+            ("{{#matrix 01-cpu/x columns=a field=b}}", "line= is missing"),
+            ("{{#difference a.rs limit=3}}", "NEW is missing"),
+            ("{{#difference a.rs b.rs}}", "limit= is missing"),
+            (
+                "{{#difference a.rs b.rs limit=-1}}",
+                "expected a number of lines",
+            ),
+            (
+                "{{#difference a.rs b.rs limit=3 optional}}",
+                "\"optional\" means nothing here",
+            ),
+            (
+                "text {{#difference a.rs b.rs limit=3}}",
+                "alone at the beginning",
             ),
             ("{{#ratio 01-cpu/x a}}", "DENOMINATOR-ID is missing"),
             ("{{#ratio 01-cpu/x a b c}}", "one word too many"),

@@ -6,11 +6,12 @@ use std::{
 };
 
 use crate::{
-    chart,
+    chart, difference,
     directive::{self, Block, Directive, Found},
     field::Label,
     listing,
     markup::html,
+    matrix,
     measurement::{Measurement, Measurements},
     page::Page,
     problem::Problem,
@@ -88,6 +89,9 @@ impl Expanded {
                 let indent = &page.source[line_start..found.span.start];
                 Ok(code.replace('\n', &format!("\n{indent}")))
             }
+            Directive::Difference(one) => {
+                difference::render(one, material.root, page).map_err(|reason| vec![reason])
+            }
             Directive::Open(block, title) => Ok(open(*block, title.as_deref())),
             Directive::Close(block) => Ok(close(*block)),
             Directive::Published {
@@ -102,6 +106,15 @@ impl Expanded {
                 &one.measurement,
                 one.optional,
                 |measurement| table::render(one, measurement, &up),
+                |measurement| {
+                    provenance::not_measured(measurement, measurement.title(one.title.as_deref()))
+                },
+            ),
+            Directive::Matrix(one) => self.figure(
+                material,
+                &one.measurement,
+                one.optional,
+                |measurement| matrix::render(one, measurement, &up),
                 |measurement| {
                     provenance::not_measured(measurement, measurement.title(one.title.as_deref()))
                 },

@@ -10,8 +10,9 @@
 //! 3. The gates read each page as it was written: [`directive`] parses what stands
 //!    in `{{#...}}`, [`listing`] finds the code that is included and the code that was
 //!    typed, [`typed_numbers`] the numbers that were. [`expand`] replaces the
-//!    directives by code, a [`table`], a [`chart`], a number in a [`sentence`], or a
-//!    line of [`provenance`]; [`field`] reads a row, [`quantity`] prints its numbers.
+//!    directives by code, the [`difference`] of two files, a [`table`], a [`matrix`], a
+//!    [`chart`], a number in a [`sentence`], or a line of [`provenance`]; [`field`] reads
+//!    a row, [`quantity`] prints its numbers.
 //! 4. If nothing is wrong, mdBook renders the expanded pages into a new folder, and
 //!    what it only warns of is kept ([`complaints`]).
 //! 5. [`rendered`] reads the HTML back and follows every link.
@@ -28,12 +29,14 @@
 
 pub mod chart;
 pub mod complaints;
+pub mod difference;
 pub mod directive;
 pub mod error;
 pub mod expand;
 pub mod field;
 pub mod listing;
 pub mod markup;
+pub mod matrix;
 pub mod measurement;
 pub mod page;
 pub mod pages;

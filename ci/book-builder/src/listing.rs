@@ -56,6 +56,21 @@ pub fn read(root: &Path, page: &Page, path: &str, anchor: Option<&str>) -> Resul
     Ok(code)
 }
 
+/// A whole file, for comparing: its path in the repository, and its lines without
+/// anchors' marks.
+///
+/// # Errors
+/// As [`read`].
+pub fn whole(root: &Path, page: &Page, path: &str) -> Result<(String, String), String> {
+    let file = locate(root, page, path)?;
+    let inside = file.strip_prefix(root).unwrap_or(&file);
+    let name: Vec<_> = inside
+        .components()
+        .map(|component| component.as_os_str().to_string_lossy())
+        .collect();
+    Ok((name.join("/"), read(root, page, path, None)?))
+}
+
 fn locate(root: &Path, page: &Page, path: &str) -> Result<PathBuf, String> {
     if Path::new(path).is_absolute() {
         return Err(format!("{path}: expected a path relative to the page"));

@@ -383,6 +383,132 @@ fn charts_are_the_same_each_time_and_say_what_they_show() {
 }
 
 #[test]
+fn a_logarithmic_axis_keeps_small_values_apart() {
+    let chart = |scale: &str| {
+        let repository = Repository::new(&format!(
+            "{{{{#chart 01-cpu/ladder kind=line x=batch field=p50_ms where=engine=folded {scale}}}}}"
+        ));
+        let mut file = ladder("2026-01-01T00:00:00Z", 1.0, "AMD EPYC");
+        // From 4 ms to 4 s: on a linear axis the first three lie on the ground.
+        file.rows = [(1, 0.004), (8, 0.04), (64, 0.4), (512, 4.0)]
+            .map(|(batch, seconds)| {
+                Row::ok(format!("b{batch}"), "folded")
+                    .with("engine", "folded")
+                    .with("batch", batch)
+                    .with_samples(Samples {
+                        items_per_sample: 1,
+                        warmup_seconds: vec![],
+                        seconds: vec![seconds; 12],
+                    })
+            })
+            .to_vec();
+        let slug = file.environment.machine_slug();
+        file.write(
+            results::published_dir(repository.root(), "01-cpu", &slug, "ladder")
+                .join(file.published_name()),
+        )
+        .unwrap();
+        let page = repository.page();
+        // The heights of the line's four points.
+        let (_, path) = page
+            .split_once("<path class=\"line line-0 published\" d=\"M")
+            .unwrap();
+        let (path, _) = path.split_once('"').unwrap();
+        let heights: Vec<f64> = (path.split('L'))
+            .map(|point| point.split_once(' ').unwrap().1.parse().unwrap())
+            .collect();
+        heights
+            .windows(2)
+            .map(|pair| pair[0] - pair[1])
+            .collect::<Vec<_>>()
+    };
+    let even = chart("scale=log");
+    assert!(
+        even.iter().all(|step| (step - even[0]).abs() < 0.2),
+        "{even:?}"
+    );
+    let steep = chart("");
+    assert!(steep[2] > 50.0 * steep[0], "{steep:?}");
+}
+
+#[test]
+fn a_matrix_says_what_nobody_measured_and_why() {
+    let repository = Repository::new(
+        "{{#matrix 01-cpu/ladder line=label columns=batch field=images_per_second}}",
+    );
+    repository.publish("2026-01-01T00:00:00Z", 1.0);
+    let page = repository.page();
+    for part in [
+        "The ladder: images/s. Published, on AMD EPYC",
+        "<th scope=\"col\">batch 8</th><th scope=\"col\">batch 1</th>",
+        "<th scope=\"row\">eager &lt;1&gt;</th><td class=\"number\">15.8</td><td class=\"number\">17.6</td>",
+        "<td class=\"absent\">failed (1)</td><td class=\"absent\">not measured</td>",
+        "(1) no avx512_bf16 here",
+        "measured; 2 cores",
+    ] {
+        assert!(page.contains(part), "{part}\n{page}");
+    }
+    repository.measure_locally(2.0);
+    let page = repository.page();
+    assert!(page.contains("images/s. Yours, on Other CPU"), "{page}");
+    assert!(page.contains(">7.92<"), "{page}");
+}
+
+#[test]
+fn a_matrix_has_one_row_a_cell() {
+    for (figure, part) in [
+        (
+            "{{#matrix 01-cpu/ladder line=label columns=arch field=p50_ms where=arch=resnet50}}",
+            "eager-b8 and eager-b1 fall into one cell (eager <1>; resnet50)",
+        ),
+        (
+            "{{#matrix 01-cpu/ladder line=engine columns=batch field=p50_ms}}",
+            "bf16-b8 has no engine",
+        ),
+        (
+            "{{#matrix 01-cpu/ladder line=label columns=batch field=speed}}",
+            "no field \"speed\"",
+        ),
+    ] {
+        let repository = Repository::new(figure);
+        repository.publish("2026-01-01T00:00:00Z", 1.0);
+        let problem = repository.problem();
+        assert!(problem.contains(part), "{figure}\n{problem}");
+    }
+}
+
+#[test]
+fn the_difference_of_two_programs_is_shown_until_it_grows() {
+    let directive = |limit: u8| {
+        let src = "../../../chapters/01-cpu/src";
+        format!("{{{{#difference {src}/x.rs {src}/y.rs limit={limit}}}}}")
+    };
+    let with = |limit| {
+        let repository = Repository::new(&directive(limit));
+        repository.write(
+            "chapters/01-cpu/src/y.rs",
+            &CODE.replace("    7\n", "    8\n"),
+        );
+        repository
+    };
+    let page = with(2).page();
+    for part in [
+        "class=\"language-diff\"",
+        "-    7\n+    8\n",
+        "2 of 3 lines differ: 1 removed, 1 added",
+        "<code>chapters/01-cpu/src/y.rs</code>",
+    ] {
+        assert!(page.contains(part), "{part}\n{page}");
+    }
+    assert!(!page.contains("ANCHOR"), "{page}");
+    let problem = with(1).problem();
+    assert!(problem.starts_with("book/src/01-cpu/p.md:3: "), "{problem}");
+    assert!(problem.contains("differ by 2 lines"), "{problem}");
+    let problem = Repository::new(&directive(1)).problem();
+    assert!(problem.contains("no file"), "{problem}");
+}
+
+#[test]
 fn wrong_names_say_the_right_ones() {
     for (figure, part) in [
         (

@@ -29,7 +29,7 @@ const FAREWELL: Duration = Duration::from_secs(3);
 
 /// Variables that change how an engine runs: a row must not depend on the shell it
 /// was started from. Those that a contender is meant to have are set afterwards.
-const REMOVED_VARIABLES: [&str; 31] = [
+const REMOVED_VARIABLES: [&str; 33] = [
     "GLIBC_TUNABLES",
     "GOMP_CPU_AFFINITY",
     "GOMP_SPINCOUNT",
@@ -48,6 +48,7 @@ const REMOVED_VARIABLES: [&str; 31] = [
     "MALLOC_TRIM_THRESHOLD_",
     "MKL_NUM_THREADS",
     "NPROC",
+    "NVIDIA_TF32_OVERRIDE",
     "OMP_DYNAMIC",
     "OMP_NUM_THREADS",
     "OMP_PLACES",
@@ -59,6 +60,7 @@ const REMOVED_VARIABLES: [&str; 31] = [
     "PYTHONHOME",
     "PYTHONPATH",
     "TF_XLA_FLAGS",
+    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
     "TORCH_COMPILE_DISABLE",
     "XLA_FLAGS",
 ];

@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsString,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
@@ -14,7 +14,7 @@ use super::{
     contender::{Contender, ContenderError, Launch},
     work::{Contestant, Shared, Work},
 };
-use crate::quantities;
+use crate::{cargo, quantities};
 
 /// Memory that must be free before another contender is loaded, in bytes: a ResNet-50
 /// at batch 32 takes about 1.5 GB, and swapping would be measured in place of it.
@@ -28,6 +28,8 @@ pub struct Setup {
     pub script: PathBuf,
     /// The chapter's program; `None` if nobody of ours takes part.
     pub worker: Option<PathBuf>,
+    /// Variables of the chapter's program: where a GPU's libraries are.
+    pub worker_variables: Vec<(&'static str, OsString)>,
     /// The project's root, where contenders run.
     pub root: PathBuf,
     /// Weights given by the user.
@@ -119,37 +121,67 @@ pub fn prepare(setup: &Setup, work: &dyn Work) -> Result<Shared, String> {
         .arg("--out")
         .arg(&folder)
         .env_remove("PYTHONPATH")
-        .env_remove("PYTHONHOME")
-        .stdin(Stdio::null());
+        .env_remove("PYTHONHOME");
     if let Some(weights) = &setup.weights {
         command.arg("--weights").arg(weights);
     }
-    let output = command
-        .output()
-        .map_err(|error| format!("cannot run {}: {error}", setup.python.display()))?;
-    if !output.status.success() {
-        let words = String::from_utf8_lossy(&output.stderr);
-        let last = words
-            .lines()
-            .rfind(|line| !line.trim().is_empty())
-            .unwrap_or("no message");
-        return Err(format!("{} ({})", last.trim(), output.status));
-    }
+    run(&mut command)?;
     let weights = setup
         .weights
         .clone()
         .unwrap_or_else(|| folder.join("weights.safetensors"));
-    let text = |path: PathBuf| {
-        let path =
-            std::path::absolute(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-        path.into_os_string()
-            .into_string()
-            .map_err(|path| format!("{}: the path is not UTF-8", path.display()))
+    let weights = text(weights)?;
+    let model = match work.export(&weights) {
+        Some(arguments) => Some(export(setup, &arguments, &folder.join("model.onnx"))?),
+        None => None,
     };
     Ok(Shared {
-        weights: text(weights)?,
+        weights,
         input: text(folder.join(work.input_file()))?,
+        model,
     })
+}
+
+/// An absolute path as a message can hold it.
+fn text(path: PathBuf) -> Result<String, String> {
+    let path =
+        std::path::absolute(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    path.into_os_string()
+        .into_string()
+        .map_err(|path| format!("{}: the path is not UTF-8", path.display()))
+}
+
+/// Has our program write a model file, and returns its path.
+fn export(setup: &Setup, arguments: &[String], file: &Path) -> Result<String, String> {
+    let Some(worker) = &setup.worker else {
+        return Err("the chapter's program was not built".to_owned());
+    };
+    let mut command = Command::new(worker);
+    command
+        .args(arguments)
+        .arg("--out")
+        .arg(file)
+        .current_dir(&setup.root)
+        .envs(setup.worker_variables.iter().cloned());
+    run(&mut command)?;
+    text(file.to_owned())
+}
+
+/// Runs a program to its end; an error is its last line.
+fn run(command: &mut Command) -> Result<(), String> {
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| format!("cannot run {}: {error}", cargo::words(command)))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let words = String::from_utf8_lossy(&output.stderr);
+    let last = words
+        .lines()
+        .rfind(|line| !line.trim().is_empty())
+        .unwrap_or("no message");
+    Err(format!("{} ({})", last.trim(), output.status))
 }
 
 /// How to start this contender.
@@ -172,6 +204,9 @@ fn launch(
                 unsupported: false,
             });
         };
+        for (name, value) in &setup.worker_variables {
+            variables.push(((*name).to_owned(), value.clone()));
+        }
         return Ok(Launch {
             program: worker.clone(),
             arguments: std::iter::once(&"worker")

@@ -247,7 +247,8 @@ pub fn rounds_of(workload: &Map<String, Value>) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::super::{
-        inference::Workload,
+        inference::{self, Workload},
+        line_up::Suite,
         training::{self, Training},
     };
     use super::*;
@@ -283,6 +284,7 @@ mod tests {
     /// Runs the measurement of a small inference with shell scripts in place of engines.
     fn race(scripts: &[(&str, String)]) -> ResultFile {
         let workload = Workload {
+            suite: Suite::Cpu,
             arch: "resnet18",
             stem: "imagenet",
             image: 32,
@@ -300,11 +302,30 @@ mod tests {
         reference: &str,
         scripts: &[(&str, String)],
     ) -> (ResultFile, tempfile::TempDir) {
+        race_with_export(work, reference, scripts, false)
+    }
+
+    /// As [`race_of`], with a program of ours that may refuse to write the model file.
+    fn race_with_export(
+        work: &dyn Work,
+        reference: &str,
+        scripts: &[(&str, String)],
+        refuses_export: bool,
+    ) -> (ResultFile, tempfile::TempDir) {
         let folder = tempfile::tempdir().unwrap();
         // Stands in for Python and for cpu-inference: `prepare` writes nothing,
         // and `worker` reads the load message and becomes the script that it names.
-        let mut body = String::from("case \"$1$2\" in *prepare*) exit 0;; esac\n");
-        body.push_str("read first\ncase \"$first\" in\n");
+        // `export` writes a model, or refuses where the folder says so.
+        let mut body = String::from(
+            r#"#!/bin/sh
+            case "$1$2" in *prepare*) exit 0;; export*)
+                for last; do :; done
+                test -e refuse && { echo 'error: nothing to calibrate with' >&2; exit 1; }
+                echo "$@" > "$last"; exit 0;;
+            esac
+            "#,
+        );
+        body.push_str("read first\nexport first\ncase \"$first\" in\n");
         let all = scripts
             .iter()
             .map(|(engine, script)| (*engine, script.clone()));
@@ -319,11 +340,18 @@ mod tests {
         body.push_str("esac\n");
         let engine = folder.path().join("engine.sh");
         std::fs::write(&engine, body).unwrap();
+        let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&engine, executable).unwrap();
+        std::fs::create_dir(folder.path().join("workload")).unwrap();
+        if refuses_export {
+            std::fs::write(folder.path().join("refuse"), "").unwrap();
+        }
 
         let setup = Setup {
             python: "/bin/sh".into(),
-            script: engine,
-            worker: None,
+            script: engine.clone(),
+            worker: Some(engine),
+            worker_variables: Vec::new(),
             root: folder.path().to_path_buf(),
             weights: None,
             cache: folder.path().to_path_buf(),
@@ -391,6 +419,32 @@ mod tests {
             assert!(got.contains(reason), "{id}: {got}");
             assert_eq!(loads(id), 1);
         }
+    }
+
+    #[test]
+    fn int8_begins_with_the_model_file_that_ours_writes() {
+        let workload = inference::all(Suite::Engines, 1)
+            .into_iter()
+            .find(|workload| workload.dtype == "int8" && workload.batch == 1)
+            .unwrap();
+        // Runs only with the path of a file that is there.
+        let opens = format!(
+            r#"model=${{first#*'"onnx":"'}}; model=${{model%%'"'*}}
+            grep -q -e --int8 "$model" || {{ echo '{{"error": "no model"}}'; exit 1; }}
+            {}"#,
+            good("0.5")
+        );
+        let race = |refuses| {
+            let scripts = [("a", opens.clone())];
+            race_with_export(&workload, &good("0.5"), &scripts, refuses).0
+        };
+        let row = race(false).rows.remove(0);
+        assert_eq!(row.status, Status::Ok, "{:?}", row.reason);
+        assert_eq!(row.workload["dtype"], "int8");
+        let row = race(true).rows.remove(0);
+        assert_eq!(row.status, Status::Failed);
+        let reason = row.reason.unwrap();
+        assert!(reason.contains("nothing to calibrate with"), "{reason}");
     }
 
     #[test]

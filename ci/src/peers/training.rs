@@ -437,6 +437,7 @@ mod tests {
         let shared = Shared {
             weights: "/w".to_owned(),
             input: "/d".to_owned(),
+            model: None,
         };
         let ours = &training.contestants()[1];
         let mut timed = training.load_message(ours, &shared);

@@ -34,6 +34,14 @@ pub trait Work {
     /// The name of the second of these files; the first is `weights.safetensors`.
     fn input_file(&self) -> &'static str;
 
+    /// Arguments of our program that write a model file for all contenders, without the
+    /// file's path; `None` if they need none.
+    ///
+    /// * `weights`: the file that the script has prepared, or the user's
+    fn export(&self, _weights: &str) -> Option<Vec<String>> {
+        None
+    }
+
     /// The load message.
     fn load_message(&self, contestant: &Contestant, shared: &Shared) -> Value;
 
@@ -96,6 +104,8 @@ pub struct Shared {
     pub weights: String,
     /// Images, and what belongs to them.
     pub input: String,
+    /// The model file that our program has written, if the work has one.
+    pub model: Option<String>,
 }
 
 /// How far a contender is from the reference.

@@ -5,10 +5,7 @@ pub const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("accel", &[]),
     ("datasets", &["accel"]),
     ("cpu-inference", &["accel", "datasets"]),
-    (
-        "inference-engines",
-        &["accel", "datasets", "cpu-inference"],
-    ),
+    ("inference-engines", &["accel", "datasets", "cpu-inference"]),
     (
         "gpu-inference",
         &["accel", "datasets", "cpu-inference", "inference-engines"],

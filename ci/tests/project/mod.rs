@@ -112,6 +112,64 @@ keep = {{ "p/plugin.so" = "{name}.so" }}
         self.write("ci/native.toml", &pins);
     }
 
+    /// Pins a libtorch for CUDA, for `--cuda`.
+    pub fn pin_cuda_libtorch(&self) {
+        let (sha256, bytes) = self.wheel("torch", &[("torch/lib/libtorch_cuda.so", "cuda")]);
+        self.pin(&format!(
+            r#"
+[[part]]
+title = "tiny libtorch for CUDA"
+path = "libtorch/cuda"
+platform = "test"
+flag = "cuda"
+libtorch = "2.11.0"
+unpacked_bytes = 4
+link = {{ lib = "torch/lib" }}
+[[part.wheel]]
+name = "torch"
+version = "1.0"
+platforms = ["any"]
+sha256 = "{sha256}"
+bytes = {bytes}
+keep = {{ "torch/lib/" = "torch/lib/" }}
+"#
+        ));
+    }
+
+    /// Pins both engines, for `--engines`.
+    pub fn pin_engines(&self) {
+        for (name, title) in [
+            ("onnxruntime", "tiny ONNX Runtime"),
+            ("openvino", "tiny OpenVINO"),
+        ] {
+            let (sha256, bytes) = self.wheel(name, &[("e/library.so", name)]);
+            self.pin(&format!(
+                r#"
+[[part]]
+title = "{title}"
+path = "engines/{name}"
+platform = "test"
+flag = "engines"
+engine = "{name}"
+unpacked_bytes = 11
+[[part.wheel]]
+name = "{name}"
+version = "1.0"
+platforms = ["any"]
+sha256 = "{sha256}"
+bytes = {bytes}
+keep = {{ "e/library.so" = "lib{name}.so" }}
+"#
+            ));
+        }
+    }
+
+    /// Adds to the pins.
+    fn pin(&self, text: &str) {
+        let pins = fs::read_to_string(self.path("ci/native.toml")).expect("the pins");
+        self.write("ci/native.toml", &(pins + text));
+    }
+
     /// Makes the pins those of the machine that runs the tests.
     pub fn pin_for_this_platform(&self) {
         let arch = match (std::env::consts::OS, std::env::consts::ARCH) {
@@ -191,6 +249,8 @@ keep = {{ "p/plugin.so" = "{name}.so" }}
             .env("INDEX", self.index())
             .env_remove("LIBTORCH")
             .env_remove("PJRT_PLUGIN_LIBRARY_PATH")
+            .env_remove("ORT_DYLIB_PATH")
+            .env_remove("OPENVINO_INSTALL_DIR")
             .env_remove("PIP_DOES");
         command
     }
@@ -239,7 +299,8 @@ keep = {{ "p/plugin.so" = "{name}.so" }}
     }
 }
 
-fn executable(path: &Path) {
+/// Lets a file be run.
+pub fn executable(path: &Path) {
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("permissions");
 }

@@ -1,23 +1,29 @@
-"""One contender of `cargo x peers cpu`: a Python inference engine on a ResNet.
+"""One contender of `cargo x peers cpu`, `engines` or `gpu`: a Python inference engine on a ResNet.
 
-    python cpu_inference.py worker
-    python cpu_inference.py prepare --arch resnet50 --stem imagenet --image 224 --batch 8 --out DIR
-    python cpu_inference.py export-onnx --arch resnet50 --stem imagenet --image 224 --batch 8 --out FILE
+    python infer_resnet.py worker
+    python infer_resnet.py prepare --arch resnet50 --stem imagenet --image 224 --batch 8 --out DIR
+    python infer_resnet.py export-onnx --arch resnet50 --stem imagenet --image 224 --batch 8 --out FILE
 
 `worker` reads one JSON object a line on standard input and answers one a line
 on standard output; everything else, libraries' own prints included, goes to
 standard error. It ends with the input.
 
     {"load": {"engine": E, "arch": A, "stem": S, "image": 224, "batch": 8,
-              "dtype": "f32"|"bf16", "threads": 2, "weights": PATH or null}}
+              "dtype": "f32"|"bf16"|"f16"|"int8", "threads": 2, "weights": PATH or null,
+              "device": "cpu"|"cuda" (cpu if absent), "onnx": PATH (with int8 only)}}
         -> {"loaded": {"versions": {...}, "seconds": s, "settings": {...}}}
     {"run": {"warmup": 2, "samples": 5}}  -> {"seconds": [...]}   one batch each
     {"logits": {"input": PATH}}           -> {"logits": [[...]]}  tensor "input", f32 NCHW
     anything that fails                   -> {"error": "..."}, with "unsupported": true where
-                                             the engine has no such feature on this CPU
+                                             the engine has no such feature on this machine
 
 The timed region of every engine begins with the input in the layout and dtype
-that the engine takes and ends with the logits as an f32 NumPy array.
+that the engine takes, on the device, and ends with the logits as an f32 NumPy
+array in host memory.
+
+In f32 and bf16 ONNX Runtime and OpenVINO open what PyTorch exports. In INT8
+they open the file that the book's own program has quantised (`onnx`), so that
+all of them round alike.
 
 `prepare` writes the weights and the input that all contenders of one workload
 share (seeded_weights.py); `export-onnx` runs as a child of the workers that
@@ -26,6 +32,7 @@ OpenVINO.
 """
 
 import argparse
+import contextlib
 import copy
 import json
 import os
@@ -62,6 +69,17 @@ def require_bf16_cpu():
         raise Unsupported("this CPU has no bf16 instructions (none of avx512_bf16, amx_bf16, bf16)")
 
 
+def pytorch(engine, spec):
+    """PyTorch on the device of the load message."""
+    if spec["dtype"] == "int8":
+        raise Unsupported("PyTorch opens no ONNX file; its own quantisation is a package that is not pinned")
+    if spec["device"] == "cuda":
+        from pytorch_on_gpu import PyTorchOnGpu
+
+        return PyTorchOnGpu(engine, spec, make_input)
+    return PyTorch(engine, spec)
+
+
 class PyTorch:
     """PyTorch as it comes, in channels-last layout, or compiled by inductor."""
 
@@ -81,6 +99,8 @@ class PyTorch:
         self.bf16 = spec["dtype"] == "bf16"
         if self.bf16:
             require_bf16_cpu()
+        elif spec["dtype"] != "f32":
+            raise Unsupported(f"{spec['dtype']} is measured on GPUs only")
         model = resnet.build(spec["arch"], spec["stem"], spec["weights"], SEED)
         if self.channels_last:
             model = model.to(memory_format=torch.channels_last)
@@ -157,7 +177,8 @@ class OnnxRuntime:
     def __init__(self, engine, spec):
         import onnxruntime
 
-        if spec["dtype"] != "f32":
+        require_cpu("ONNX Runtime", spec)
+        if spec["dtype"] not in ("f32", "int8"):
             raise Unsupported(f"ONNX Runtime's CPU provider has no {spec['dtype']} convolution")
         self.versions = {"onnxruntime": onnxruntime.__version__}
         options = onnxruntime.SessionOptions()
@@ -166,7 +187,7 @@ class OnnxRuntime:
         options.intra_op_num_threads = spec["threads"]
         options.inter_op_num_threads = 1
         self.settings = {"graph_optimization": "all", "execution": "sequential"}
-        with exported(spec) as path:
+        with model_file(spec) as path:
             self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         self.input_name = self.session.get_inputs()[0].name
         self.output_names = [self.session.get_outputs()[0].name]
@@ -186,6 +207,9 @@ class OpenVino:
     def __init__(self, engine, spec):
         import openvino
 
+        require_cpu("OpenVINO", spec)
+        if spec["dtype"] == "f16":
+            raise Unsupported("f16 is measured on GPUs only")
         self.versions = {"openvino": openvino.__version__.partition("-")[0]}
         core = openvino.Core()
         if spec["dtype"] == "bf16":
@@ -194,25 +218,30 @@ class OpenVino:
                 raise Unsupported("OpenVINO's CPU plugin does not offer bf16 on this CPU")
         # One batch at a time is what every contender is asked for: one stream
         # that owns all the threads. f32 is asked for by name, since the plugin
-        # takes bf16 by itself where the CPU has it.
-        with exported(spec) as path:
+        # takes bf16 by itself where the CPU has it; an INT8 file says itself what is INT8,
+        # and the rest is f32.
+        precision = {"int8": "f32"}.get(spec["dtype"], spec["dtype"])
+        with model_file(spec) as path:
+            model = core.read_model(str(path))
+            # A file with a free batch dimension gets the batch that is measured.
+            channels = model.input(0).get_partial_shape()[1].get_length()
+            model.reshape([spec["batch"], channels, spec["image"], spec["image"]])
             compiled = core.compile_model(
-                core.read_model(str(path)),
+                model,
                 "CPU",
                 {
                     "PERFORMANCE_HINT": "LATENCY",
                     "NUM_STREAMS": "1",
                     "INFERENCE_NUM_THREADS": str(spec["threads"]),
-                    "INFERENCE_PRECISION_HINT": spec["dtype"],
+                    "INFERENCE_PRECISION_HINT": precision,
                 },
             )
         names = ("PERFORMANCE_HINT", "NUM_STREAMS", "INFERENCE_NUM_THREADS", "INFERENCE_PRECISION_HINT")
         self.settings = {name.lower(): str(compiled.get_property(name)) for name in names}
         got = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
         self.settings["inference_precision_hint"] = got
-        expected = {"f32": "f32", "bf16": "bf16"}[spec["dtype"]]
-        if got != expected:
-            raise Unsupported(f"OpenVINO runs in {got}, not in {expected}")
+        if got != precision:
+            raise Unsupported(f"OpenVINO runs in {got}, not in {precision}")
         self.tensor_class = openvino.Tensor
         self.request = compiled.create_infer_request()
         self.input = make_input(spec, list(compiled.input(0).shape)[1])
@@ -229,12 +258,17 @@ class OpenVino:
 
 
 ENGINES = {
-    "pytorch-eager": PyTorch,
-    "pytorch-channels-last": PyTorch,
-    "torch-compile": PyTorch,
+    "pytorch-eager": pytorch,
+    "pytorch-channels-last": pytorch,
+    "torch-compile": pytorch,
     "onnxruntime": OnnxRuntime,
     "openvino": OpenVino,
 }
+
+
+def require_cpu(name, spec):
+    if spec["device"] != "cpu":
+        raise Unsupported(f"{name} is measured on the CPU only; its packages for a GPU are not pinned")
 
 
 def make_input(spec, channels):
@@ -242,8 +276,15 @@ def make_input(spec, channels):
     return seeded_tensor(SEED, "input", (spec["batch"], channels, spec["image"], spec["image"]))
 
 
+def model_file(spec):
+    """The workload's model as an ONNX file, for a `with` block."""
+    if spec["dtype"] == "int8":
+        return contextlib.nullcontext(spec["onnx"])
+    return exported(spec)
+
+
 class exported:
-    """The workload's model as an ONNX file, which lives as long as the `with` block."""
+    """The workload's model as PyTorch exports it, which lives as long as the `with` block."""
 
     def __init__(self, spec):
         self.spec = spec
@@ -303,12 +344,17 @@ def check_load(spec):
     protocol.check_fields("load", spec, kinds)
     if spec["engine"] not in ENGINES:
         raise ValueError(f"load: unknown engine {spec['engine']!r}: expected one of {', '.join(ENGINES)}")
-    if spec["dtype"] not in ("f32", "bf16"):
-        raise ValueError(f"load: unknown dtype {spec['dtype']!r}: expected f32 or bf16")
-    weights = spec.get("weights")
-    if weights is not None and not isinstance(weights, str):
-        raise ValueError(f"load: 'weights' must be a path or null, got {json.dumps(weights)}")
-    return spec | {"weights": weights}
+    if spec["dtype"] not in ("f32", "bf16", "f16", "int8"):
+        raise ValueError(f"load: unknown dtype {spec['dtype']!r}: expected f32, bf16, f16 or int8")
+    device = spec.get("device", "cpu")
+    if device not in ("cpu", "cuda"):
+        raise ValueError(f"load: unknown device {device!r}: expected cpu or cuda")
+    for key in ("weights", "onnx"):
+        if spec.get(key) is not None and not isinstance(spec[key], str):
+            raise ValueError(f"load: {key!r} must be a path or null, got {json.dumps(spec[key])}")
+    if spec["dtype"] == "int8" and spec.get("onnx") is None:
+        raise ValueError("load: int8 takes 'onnx', the path of a quantised model")
+    return spec | {"weights": spec.get("weights"), "device": device}
 
 
 class Worker:

@@ -1,0 +1,53 @@
+//! `cargo x peers` with engines that lack what they are asked for.
+
+mod project;
+
+use std::process::Command;
+
+use assert_cmd::assert::OutputAssertExt;
+use predicates::str::contains;
+use project::{Project, executable};
+
+/// Stands in for Python and for our program: prepares nothing, and has no GPU.
+const NO_GPU: &str = r#"#!/bin/sh
+case "$*" in *prepare*) exit 0;; esac
+while read line; do echo '{"error": "this PyTorch sees no GPU", "unsupported": true}'; done
+"#;
+
+fn peers(project: &Project, words: &[&str]) -> Command {
+    project.write("engine", NO_GPU);
+    executable(&project.path("engine"));
+    let mut peers = project.x(&["peers"]);
+    peers.args(words);
+    for flag in ["--python", "--worker"] {
+        peers.arg(flag).arg(project.path("engine"));
+    }
+    peers
+}
+
+#[test]
+fn without_a_gpu_the_exit_code_says_so() {
+    let project = Project::new();
+    project.pin_for_this_platform();
+    peers(&project, &["gpu", "--quick", "--json"])
+        .assert()
+        .code(3)
+        .stderr(contains("tch-fused skipped: this PyTorch sees no GPU"))
+        .stderr(contains("nobody could be measured here"))
+        .stdout(contains("peers-resnet50-224-b32-bf16-cuda.json"))
+        .stdout(contains("\"failed_rows\":0"));
+}
+
+#[test]
+fn the_plan_names_both_sides_of_each_engine() {
+    let project = Project::new();
+    peers(&project, &["engines", "--dry-run"])
+        .assert()
+        .success()
+        .stdout(contains("peers-resnet50-224-b8-int8: ours-tch-prepacked, "))
+        .stdout(contains("ours-openvino, pytorch-channels-last, "));
+    peers(&project, &["gpu", "--dry-run", "--only", "none"])
+        .assert()
+        .code(2)
+        .stderr(contains("peers-resnet50-224-b256-bf16-cuda"));
+}
