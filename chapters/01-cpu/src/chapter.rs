@@ -17,7 +17,11 @@ impl Chapter {
     /// A result file of this chapter, dated now, with this machine and no rows.
     pub fn result_file(&self, measurement: &str) -> ResultFile {
         let mut file = ResultFile::new(self.name, measurement, setting::environment());
-        file.depends_on = self.depends_on.iter().map(|&path| path.to_owned()).collect();
+        file.depends_on = self
+            .depends_on
+            .iter()
+            .map(|&path| path.to_owned())
+            .collect();
         file
     }
 }

@@ -62,11 +62,7 @@ fn prepared(model: &Model, picture: Picture, side: usize) -> anyhow::Result<Vec<
 ///
 /// # Errors
 /// The engine's.
-pub fn accuracy(
-    engine: &mut dyn Engine,
-    pixels: &[f32],
-    labels: &[usize],
-) -> anyhow::Result<f64> {
+pub fn accuracy(engine: &mut dyn Engine, pixels: &[f32], labels: &[usize]) -> anyhow::Result<f64> {
     let [channels, height, width] = engine.image_shape();
     let logits = engine.infer(Batch {
         pixels,

@@ -7,7 +7,10 @@ use accel::{device::DeviceError, exit};
 use datasets::{checkpoint::CheckpointError, images::ImagesError};
 
 use crate::{
-    engine::{EngineError, SetupError}, model::ModelError, resnet::weights::WeightsError, source::SourceError,
+    engine::{EngineError, SetupError},
+    model::ModelError,
+    resnet::weights::WeightsError,
+    source::SourceError,
     tch_engine::LoadError,
 };
 

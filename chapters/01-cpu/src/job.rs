@@ -225,10 +225,7 @@ fn open_model(args: &WorkArgs) -> anyhow::Result<Model> {
     let small = data == Some(DataSet::Cifar10) && args.images.is_none();
     let wishes = Wishes {
         arch: args.model.arch,
-        stem: args
-            .model
-            .stem
-            .or(small.then_some(Stem::Small)),
+        stem: args.model.stem.or(small.then_some(Stem::Small)),
         side: args.model.image,
         channels: None,
     };

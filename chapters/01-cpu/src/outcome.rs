@@ -10,9 +10,7 @@ use accel::{
 use anyhow::Context;
 use serde_json::json;
 
-use crate::{
-    chapter::Chapter, failure::print_line, memory::Residency, pipeline::Report,
-};
+use crate::{chapter::Chapter, failure::print_line, memory::Residency, pipeline::Report};
 
 /// Most latencies that are kept in the result file.
 const KEPT_LATENCIES: usize = 2_000;

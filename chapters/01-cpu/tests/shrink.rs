@@ -43,7 +43,11 @@ impl Engine for Small {
 }
 
 /// The engine, the sizes that it sees, and the shrinkings that are told.
-type Parts = (Shrinking, Arc<Mutex<Vec<usize>>>, Arc<Mutex<Vec<(usize, usize)>>>);
+type Parts = (
+    Shrinking,
+    Arc<Mutex<Vec<usize>>>,
+    Arc<Mutex<Vec<(usize, usize)>>>,
+);
 
 fn shrinking(room: usize) -> Parts {
     let (seen, told) = (Arc::default(), Arc::<Mutex<Vec<_>>>::default());
@@ -72,7 +76,11 @@ fn every_image_of_a_split_batch_keeps_its_place() {
         let (mut engine, ..) = shrinking(room);
         let logits = infer(&mut engine, images).unwrap();
         let expected: Vec<f32> = (0..images * 2).map(|n| n as f32).collect();
-        assert_eq!((logits.values, logits.classes), (expected, 2), "{room} of {images}");
+        assert_eq!(
+            (logits.values, logits.classes),
+            (expected, 2),
+            "{room} of {images}"
+        );
     }
 }
 

@@ -313,7 +313,10 @@ fn a_device_that_is_not_there_is_unsupported_and_named() {
     let answer = worker.ask(&load_with(json!({"device": "cuda:0"})));
     assert_eq!(answer["unsupported"], true, "{answer}");
     let error = answer["error"].to_string();
-    assert!(error.contains("--device cuda:0 is not available"), "{answer}");
+    assert!(
+        error.contains("--device cuda:0 is not available"),
+        "{answer}"
+    );
     let answer = worker.ask(&load_with(json!({"engine": "tch-fused"})));
     assert_eq!(answer["unsupported"], true, "{answer}");
     let error = answer["error"].to_string();

@@ -68,7 +68,8 @@ impl Worker {
             .spawn()
             .map_err(WorkerError::Start)?;
         let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
-        let stdout = stdout.ok_or_else(|| WorkerError::Start(std::io::ErrorKind::BrokenPipe.into()))?;
+        let stdout =
+            stdout.ok_or_else(|| WorkerError::Start(std::io::ErrorKind::BrokenPipe.into()))?;
         Ok(Worker {
             child,
             stdin,
@@ -173,12 +174,20 @@ mod tests {
     #[test]
     fn a_death_and_garbage_are_told() {
         let error = shell("exit 7").run(0, 1).unwrap_err();
-        assert!(matches!(&error, WorkerError::Ended(how) if how.contains('7')), "{error}");
+        assert!(
+            matches!(&error, WorkerError::Ended(how) if how.contains('7')),
+            "{error}"
+        );
         let error = shell("read l; kill -9 $$").run(0, 1).unwrap_err();
-        assert!(matches!(&error, WorkerError::Ended(how) if how.contains('9')), "{error}");
+        assert!(
+            matches!(&error, WorkerError::Ended(how) if how.contains('9')),
+            "{error}"
+        );
         let error = shell("read l; echo no").run(0, 1).unwrap_err();
         assert!(matches!(error, WorkerError::Garbage { .. }), "{error}");
-        let error = shell(r#"read l; echo '{"seconds": [1]}'"#).run(0, 2).unwrap_err();
+        let error = shell(r#"read l; echo '{"seconds": [1]}'"#)
+            .run(0, 2)
+            .unwrap_err();
         assert!(matches!(error, WorkerError::Garbage { .. }), "{error}");
     }
 }

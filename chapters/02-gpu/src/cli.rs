@@ -224,8 +224,8 @@ pub struct ExportArgs {
     /// Short for --dtype int8.
     #[arg(long)]
     pub int8: bool,
-    /// For which engine's taste values are marked as 8 bits: onnxruntime, openvino or tensorrt.
-    #[arg(long, value_name = "ENGINE", default_value = "onnxruntime")]
+    /// How values are marked as 8 bits: cpu (ONNX Runtime, OpenVINO) or tensorrt.
+    #[arg(long, value_name = "FOR", default_value = "cpu")]
     pub marks: Quantisation,
     /// The ONNX file.
     #[arg(long, value_name = "FILE")]

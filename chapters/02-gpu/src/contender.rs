@@ -64,8 +64,12 @@ impl EngineName {
     /// [`SetupError::Unavailable`] if it is not there.
     pub fn version(self) -> Result<String, SetupError> {
         match self {
-            EngineName::Onnxruntime | EngineName::Tensorrt => inference_engines::onnx_runtime::load(),
-            EngineName::Openvino | EngineName::OpenvinoStreams => inference_engines::openvino::load(),
+            EngineName::Onnxruntime | EngineName::Tensorrt => {
+                inference_engines::onnx_runtime::load()
+            }
+            EngineName::Openvino | EngineName::OpenvinoStreams => {
+                inference_engines::openvino::load()
+            }
         }
     }
 
@@ -87,7 +91,9 @@ impl fmt::Display for EngineName {
 impl FromStr for EngineName {
     type Err = String;
     fn from_str(s: &str) -> Result<Self, String> {
-        let found = EngineName::ALL.into_iter().find(|engine| engine.name() == s);
+        let found = EngineName::ALL
+            .into_iter()
+            .find(|engine| engine.name() == s);
         found.ok_or_else(|| {
             let names = EngineName::ALL.map(EngineName::name).join(", ");
             format!("expected one of {names}, got {s:?}")
@@ -198,7 +204,7 @@ pub fn open(order: &Order, exports: &mut Exports) -> anyhow::Result<Box<dyn Stag
                 Format::Bf16 | Format::Int8 | Format::F16 => Precision::Bf16,
             };
             let path = match order.format {
-                Format::Int8 => path(Form::Int8(Quantisation::OPENVINO))?,
+                Format::Int8 => path(Form::Int8(Quantisation::Cpu))?,
                 // The plugin converts f32 itself.
                 _ => path(Form::F32)?,
             };
@@ -211,17 +217,19 @@ pub fn open(order: &Order, exports: &mut Exports) -> anyhow::Result<Box<dyn Stag
             Ok(Box::new(engine))
         }
         EngineName::Onnxruntime => {
-            let path = path(order.format.form(Quantisation::ONNX_RUNTIME))?;
+            let path = path(order.format.form(Quantisation::Cpu))?;
             let provider = match order.device {
                 Device::Cuda(device) => Provider::Cuda(device),
                 Device::Cpu | Device::Tpu => Provider::Cpu,
             };
             let (batch, threads) = (order.batch, order.threads);
-            Ok(Box::new(OnnxRuntime::open(&path, image, batch, threads, provider)?))
+            Ok(Box::new(OnnxRuntime::open(
+                &path, image, batch, threads, provider,
+            )?))
         }
         EngineName::Tensorrt => {
             let path = match order.format {
-                Format::Int8 => path(Form::Int8(Quantisation::TENSORRT))?,
+                Format::Int8 => path(Form::Int8(Quantisation::TensorRt))?,
                 // TensorRT chooses the format of each layer among those that it may use.
                 _ => path(Form::F32)?,
             };
@@ -236,7 +244,9 @@ pub fn open(order: &Order, exports: &mut Exports) -> anyhow::Result<Box<dyn Stag
                 cache: tensor_rt_cache()?,
             };
             let (batch, threads) = (order.batch, order.threads);
-            Ok(Box::new(OnnxRuntime::open(&path, image, batch, threads, provider)?))
+            Ok(Box::new(OnnxRuntime::open(
+                &path, image, batch, threads, provider,
+            )?))
         }
     }
 }
@@ -333,7 +343,10 @@ pub fn cannot(engine: EngineName, format: Format, device: Device) -> Option<&'st
 /// built for another, nor one driver what another's built.
 fn tensor_rt_cache() -> anyhow::Result<PathBuf> {
     let environment = Environment::collect();
-    let driver = environment.accelerator.as_ref().and_then(|gpu| gpu.driver.clone());
+    let driver = environment
+        .accelerator
+        .as_ref()
+        .and_then(|gpu| gpu.driver.clone());
     let name = format!(
         "{}-driver-{}",
         environment.machine_slug(),
@@ -358,7 +371,10 @@ mod tests {
             assert_eq!(format.name().parse(), Ok(format));
         }
         let error = "onnx".parse::<EngineName>().unwrap_err();
-        assert!(error.contains("openvino-streams") && error.contains("\"onnx\""), "{error}");
+        assert!(
+            error.contains("openvino-streams") && error.contains("\"onnx\""),
+            "{error}"
+        );
         assert!("fp32".parse::<Format>().is_err());
     }
 

@@ -102,7 +102,11 @@ mod tests {
             for batch in [1, 8] {
                 let config = Config::imagenet(arch);
                 let total: f64 = layers(&config, 224, batch, 4).iter().map(|c| c.flops).sum();
-                assert_eq!(total, (2 * config.macs(224) * batch as u64) as f64, "{arch}");
+                assert_eq!(
+                    total,
+                    (2 * config.macs(224) * batch as u64) as f64,
+                    "{arch}"
+                );
             }
         }
     }

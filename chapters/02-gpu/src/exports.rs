@@ -76,7 +76,10 @@ impl<'a> Exports<'a> {
         if let Some(path) = self.files.get(&name) {
             return Ok(path.clone());
         }
-        let path = self.folder.path().join(format!("{}.onnx", self.files.len()));
+        let path = self
+            .folder
+            .path()
+            .join(format!("{}.onnx", self.files.len()));
         write(&path, &self.bytes(form)?)?;
         self.files.insert(name, path.clone());
         Ok(path)
@@ -110,7 +113,14 @@ fn calibrate(model: &Model, folded: &Folded) -> anyhow::Result<Ranges> {
     if is_for_digits(model) {
         let (pixels, images) = training_digits(model)?;
         let shape = [images, channels, side, side];
-        return Ok(observe(folded, [Batch { pixels: &pixels, shape }], RULE)?);
+        return Ok(observe(
+            folded,
+            [Batch {
+                pixels: &pixels,
+                shape,
+            }],
+            RULE,
+        )?);
     }
     let shape = [NOISE_BATCH, channels, side, side];
     // Seed 0 is the noise that engines are measured and compared on.
@@ -129,7 +139,10 @@ fn training_digits(model: &Model) -> anyhow::Result<(Vec<f32>, usize)> {
     let mut pixels = vec![0.0; rows.len() * side * side];
     for (row, out) in rows.iter().zip(pixels.chunks_mut(side * side)) {
         // 0..=16 in the data set, 0..=255 in a picture.
-        let grey = data.image(*row).iter().map(|&v| (u16::from(v) * 255 / 16) as u8);
+        let grey = data
+            .image(*row)
+            .iter()
+            .map(|&v| (u16::from(v) * 255 / 16) as u8);
         let picture = Picture {
             width: digits::SIDE as u32,
             height: digits::SIDE as u32,

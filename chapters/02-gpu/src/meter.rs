@@ -145,7 +145,10 @@ impl Gauge for NvidiaGpu {
         };
         Reading {
             // Millijoules and milliwatts.
-            joules: device.total_energy_consumption().ok().map(|n| n as f64 / 1e3),
+            joules: device
+                .total_energy_consumption()
+                .ok()
+                .map(|n| n as f64 / 1e3),
             watts: device.power_usage().ok().map(|n| f64::from(n) / 1e3),
             busy_share: device
                 .utilization_rates()

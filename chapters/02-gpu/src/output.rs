@@ -95,8 +95,14 @@ mod tests {
     #[test]
     fn folders_are_cut_and_nothing_else() {
         for (said, told) in [
-            ("/opt/x/libtorch_cuda.so: file too short", "libtorch_cuda.so: file too short"),
-            ("raised (/pytorch/c10/cuda/CUDA.cpp:42)", "raised CUDA.cpp:42)"),
+            (
+                "/opt/x/libtorch_cuda.so: file too short",
+                "libtorch_cuda.so: file too short",
+            ),
+            (
+                "raised (/pytorch/c10/cuda/CUDA.cpp:42)",
+                "raised CUDA.cpp:42)",
+            ),
             ("needs 5 GiB/s, and/or more", "needs 5 GiB/s, and/or more"),
         ] {
             assert_eq!(without_folders(said), told);

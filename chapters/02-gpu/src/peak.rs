@@ -81,7 +81,11 @@ pub fn matmul(device: Device, dtype: Dtype, effort: &Effort) -> Result<Peak, Eng
         product.map_err(failed)
     };
     let samples = timing::measure(&effort.plan(), 1, run, || Ok(()))?;
-    Ok(peak(samples, effort.side, 2.0 * (effort.side as f64).powi(3)))
+    Ok(peak(
+        samples,
+        effort.side,
+        2.0 * (effort.side as f64).powi(3),
+    ))
 }
 
 /// Bytes a second that a copy from memory to memory reads and writes.
@@ -98,7 +102,11 @@ pub fn copy(device: Device, effort: &Effort) -> Result<Peak, EngineError> {
         copied.map_err(failed)
     };
     let samples = timing::measure(&effort.plan(), 1, run, || Ok(()))?;
-    Ok(peak(samples, effort.numbers, 2.0 * 4.0 * effort.numbers as f64))
+    Ok(peak(
+        samples,
+        effort.numbers,
+        2.0 * 4.0 * effort.numbers as f64,
+    ))
 }
 
 fn peak(samples: Samples, size: usize, work: f64) -> Peak {

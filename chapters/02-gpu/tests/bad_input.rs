@@ -25,14 +25,32 @@ fn wrong_usage_ends_with_2() {
     for (words, said) in [
         (&["fly"][..], "unrecognized subcommand 'fly'"),
         (&["run", "--device", "gpu"], "unknown device \"gpu\""),
-        (&["run", "--batch", "0"], "expected a batch size from 1 to 4096"),
-        (&["run", "--dtype", "int8"], "expected f32, bf16 or f16, got \"int8\""),
-        (&["tune", "--max-batch", "0"], "expected a batch size from 1 to"),
-        (&["tune", "--knee", "1.5"], "expected a share from 0 to 1, got \"1.5\""),
-        (&["tune", "--knee", "nan"], "expected a share from 0 to 1, got \"nan\""),
+        (
+            &["run", "--batch", "0"],
+            "expected a batch size from 1 to 4096",
+        ),
+        (
+            &["run", "--dtype", "int8"],
+            "expected f32, bf16 or f16, got \"int8\"",
+        ),
+        (
+            &["tune", "--max-batch", "0"],
+            "expected a batch size from 1 to",
+        ),
+        (
+            &["tune", "--knee", "1.5"],
+            "expected a share from 0 to 1, got \"1.5\"",
+        ),
+        (
+            &["tune", "--knee", "nan"],
+            "expected a share from 0 to 1, got \"nan\"",
+        ),
         (&["ladder", "--rounds", "0"], "expected a count from 1"),
         (&["roofline", "--image", "16"], "16 is not in 32..=1024"),
-        (&["roofline", "--archs", "vgg16"], "expected resnet18, resnet34 or resnet50"),
+        (
+            &["roofline", "--archs", "vgg16"],
+            "expected resnet18, resnet34 or resnet50",
+        ),
         (&["learn", "--publish", "--quick"], "cannot be used with"),
     ] {
         finish(program().args(words)).expect(2, &[said]);
@@ -43,15 +61,19 @@ fn wrong_usage_ends_with_2() {
 fn an_empty_cuda_visible_devices_is_told_from_a_machine_without_a_gpu() {
     let out = folder();
     for value in ["", "-1"] {
-        finish(run(out.path()).args(["--device", "cuda"]).env("CUDA_VISIBLE_DEVICES", value))
-            .expect(
-                3,
-                &[
-                    "--device cuda is not available",
-                    "CUDA_VISIBLE_DEVICES=",
-                    "hides every GPU; unset it",
-                ],
-            );
+        finish(
+            run(out.path())
+                .args(["--device", "cuda"])
+                .env("CUDA_VISIBLE_DEVICES", value),
+        )
+        .expect(
+            3,
+            &[
+                "--device cuda is not available",
+                "CUDA_VISIBLE_DEVICES=",
+                "hides every GPU; unset it",
+            ],
+        );
     }
     assert!(!out.path().join("predictions.jsonl").exists());
 }
@@ -61,7 +83,11 @@ fn auto_says_what_it_chose_and_why() {
     let out = folder();
     finish(run(out.path()).env("CUDA_VISIBLE_DEVICES", "")).expect(
         0,
-        &["device cpu: ", "no CUDA device works", "CUDA_VISIBLE_DEVICES"],
+        &[
+            "device cpu: ",
+            "no CUDA device works",
+            "CUDA_VISIBLE_DEVICES",
+        ],
     );
     let file = ResultFile::read(out.path().join("result.json")).unwrap();
     assert_eq!(file.chapter, "02-gpu");
@@ -76,7 +102,13 @@ fn a_fallback_warns_also_where_the_rest_is_quiet() {
             .args(["--device", "cuda:7", "--fallback", "--quiet"])
             .env("CUDA_VISIBLE_DEVICES", ""),
     );
-    run.expect(0, &["warning: --device cuda:7 is not available", "going on with cpu"]);
+    run.expect(
+        0,
+        &[
+            "warning: --device cuda:7 is not available",
+            "going on with cpu",
+        ],
+    );
     assert_eq!(run.stderr.lines().count(), 1, "{}", run.stderr);
     assert!(out.path().join("summary.json").exists());
 }
@@ -122,7 +154,10 @@ mod library {
 
     #[test]
     fn a_file_that_is_no_library_is_broken() {
-        for bytes in [&b""[..], b"no library at all, and long enough for a header of ELF, really"] {
+        for bytes in [
+            &b""[..],
+            b"no library at all, and long enough for a header of ELF, really",
+        ] {
             with_library(bytes).expect(
                 3,
                 &["libtorch_cuda.so cannot be loaded", "cargo x setup --cuda"],
@@ -136,12 +171,19 @@ mod library {
         let other = root().join(".native/libtorch/cpu/lib/libgomp.so.1");
         let Ok(bytes) = fs::read(&other) else {
             // A libtorch of the user's has it elsewhere, or has none.
-            assert!(std::env::var_os("LIBTORCH").is_some(), "{}", other.display());
+            assert!(
+                std::env::var_os("LIBTORCH").is_some(),
+                "{}",
+                other.display()
+            );
             return;
         };
         with_library(&bytes).expect(
             3,
-            &["libtorch_cuda.so was loaded, and libtorch still has no CUDA", "same build"],
+            &[
+                "libtorch_cuda.so was loaded, and libtorch still has no CUDA",
+                "same build",
+            ],
         );
     }
 }
@@ -149,8 +191,10 @@ mod library {
 #[test]
 fn the_fused_rung_needs_a_gpu() {
     let out = folder();
-    finish(run(out.path()).args(["--rung", "fused", "--device", "cpu"]))
-        .expect(3, &["the rung fused in f32 does not work", "need a CUDA device"]);
+    finish(run(out.path()).args(["--rung", "fused", "--device", "cpu"])).expect(
+        3,
+        &["the rung fused in f32 does not work", "need a CUDA device"],
+    );
 }
 
 #[test]
@@ -160,7 +204,15 @@ fn a_result_that_cannot_be_written_is_told() {
     fs::write(&file, "").unwrap();
     finish(
         program()
-            .args(["tune", "--weights", "digits", "--device", "cpu", "--max-batch", "1"])
+            .args([
+                "tune",
+                "--weights",
+                "digits",
+                "--device",
+                "cpu",
+                "--max-batch",
+                "1",
+            ])
             .args(["--quick", "--out"])
             .arg(file.join("tune.json")),
     )
@@ -189,8 +241,20 @@ mod memory {
         let file = finish(&mut limited(
             LIMIT,
             &[
-                "tune", "--arch", "resnet18", "--image", "64", "--device", "cpu", "--threads", "2",
-                "--max-batch", "65536", "--quick", "--json", "--quiet",
+                "tune",
+                "--arch",
+                "resnet18",
+                "--image",
+                "64",
+                "--device",
+                "cpu",
+                "--threads",
+                "2",
+                "--max-batch",
+                "65536",
+                "--quick",
+                "--json",
+                "--quiet",
             ],
         ))
         .result();

@@ -14,7 +14,14 @@ use program::{finish, program};
 
 /// Seconds of a test, not minutes.
 const QUICK: [&str; 8] = [
-    "engines", "--weights", "digits", "--batch", "2", "--device", "cpu", "--quick",
+    "engines",
+    "--weights",
+    "digits",
+    "--batch",
+    "2",
+    "--device",
+    "cpu",
+    "--quick",
 ];
 
 fn main() -> ExitCode {
@@ -26,7 +33,10 @@ fn main() -> ExitCode {
         "needs: OpenVINO; cargo x setup --engines",
         inference_engines::openvino::load().is_ok(),
     );
-    let compiler = ("needs: a C++ compiler; apt-get install g++", compiler().is_some());
+    let compiler = (
+        "needs: a C++ compiler; apt-get install g++",
+        compiler().is_some(),
+    );
     let nothing = ("", true);
     let both = match onnx_runtime.1 {
         true => openvino,
@@ -35,11 +45,23 @@ fn main() -> ExitCode {
     type Test = (&'static str, (&'static str, bool), fn());
     let tests: Vec<Test> = vec![
         ("export_writes_a_file_and_says_what_it_is", nothing, export),
-        ("export_refuses_what_it_cannot_write", nothing, export_refuses),
+        (
+            "export_refuses_what_it_cannot_write",
+            nothing,
+            export_refuses,
+        ),
         ("unknown_names_are_wrong_usage", nothing, unknown_names),
-        ("libtorch_alone_needs_no_other_library", nothing, libtorch_alone),
+        (
+            "libtorch_alone_needs_no_other_library",
+            nothing,
+            libtorch_alone,
+        ),
         ("a_missing_library_ends_with_3", nothing, a_missing_library),
-        ("a_library_of_the_wrong_version_ends_with_3", compiler, the_wrong_version),
+        (
+            "a_library_of_the_wrong_version_ends_with_3",
+            compiler,
+            the_wrong_version,
+        ),
         ("another_library_ends_with_3", nothing, another_library),
         ("every_cell_of_the_table_has_a_row", both, every_cell),
         ("a_corrupt_file_ends_with_2", both, a_corrupt_file),
@@ -125,12 +147,34 @@ fn export() {
 fn export_refuses() {
     finish(program().args(["export", "--weights", "digits", "--out", "/nowhere/x.onnx"]))
         .expect(1, &["cannot write /nowhere/x.onnx"]);
-    finish(program().args(["export", "--weights", "no-such-file.safetensors", "--out", "x.onnx"]))
-        .expect(2, &["no-such-file.safetensors"]);
-    finish(program().args(["export", "--weights", "digits", "--dtype", "f8", "--out", "x.onnx"]))
-        .expect(2, &["expected f32, bf16, f16 or int8"]);
-    finish(program().args(["export", "--weights", "digits", "--marks", "me", "--out", "x.onnx"]))
-        .expect(2, &["expected onnxruntime, openvino or tensorrt"]);
+    finish(program().args([
+        "export",
+        "--weights",
+        "no-such-file.safetensors",
+        "--out",
+        "x.onnx",
+    ]))
+    .expect(2, &["no-such-file.safetensors"]);
+    finish(program().args([
+        "export",
+        "--weights",
+        "digits",
+        "--dtype",
+        "f8",
+        "--out",
+        "x.onnx",
+    ]))
+    .expect(2, &["expected f32, bf16, f16 or int8"]);
+    finish(program().args([
+        "export",
+        "--weights",
+        "digits",
+        "--marks",
+        "me",
+        "--out",
+        "x.onnx",
+    ]))
+    .expect(2, &["expected cpu or tensorrt"]);
 }
 
 fn unknown_names() {
@@ -172,12 +216,12 @@ fn libtorch_alone() {
 
 /// Runs the one engine of a library that cannot be used: every row is left out.
 fn ends_with_3(variable: &str, value: &Path, engine: &str, said: &[&str]) {
-    let done = finish(
-        program()
-            .env(variable, value)
-            .args(QUICK)
-            .args(["--dtypes", "f32", "--engines", engine]),
-    );
+    let done = finish(program().env(variable, value).args(QUICK).args([
+        "--dtypes",
+        "f32",
+        "--engines",
+        engine,
+    ]));
     done.expect(3, &["nothing was measured"]);
     for part in said {
         assert!(done.stdout.contains(part), "no {part:?} in {}", done.stdout);
@@ -187,9 +231,19 @@ fn ends_with_3(variable: &str, value: &Path, engine: &str, said: &[&str]) {
 
 fn a_missing_library() {
     let nowhere = Path::new("/nowhere/libonnxruntime.so");
-    ends_with_3("ORT_DYLIB_PATH", nowhere, "onnxruntime", &["cargo x setup --engines"]);
+    ends_with_3(
+        "ORT_DYLIB_PATH",
+        nowhere,
+        "onnxruntime",
+        &["cargo x setup --engines"],
+    );
     let nowhere = Path::new("/nowhere");
-    ends_with_3("OPENVINO_INSTALL_DIR", nowhere, "openvino", &["cargo x setup --engines"]);
+    ends_with_3(
+        "OPENVINO_INSTALL_DIR",
+        nowhere,
+        "openvino",
+        &["cargo x setup --engines"],
+    );
 }
 
 fn the_wrong_version() {
@@ -210,7 +264,12 @@ fn another_library() {
     let folder = tempfile::tempdir().unwrap();
     let library = folder.path().join("libonnxruntime.so");
     std::fs::write(&library, "no library at all").unwrap();
-    ends_with_3("ORT_DYLIB_PATH", &library, "onnxruntime", &["libonnxruntime.so"]);
+    ends_with_3(
+        "ORT_DYLIB_PATH",
+        &library,
+        "onnxruntime",
+        &["libonnxruntime.so"],
+    );
 }
 
 fn every_cell() {
@@ -246,7 +305,10 @@ fn every_cell() {
         assert_eq!(row.status, Status::Ok, "{id}: {:?}", row.reason);
         assert!(row.metrics["digits_accuracy"] > 0.95, "{id}");
     }
-    let gpu = row(&file, "tensorrt-int8-cuda-b2").reason.as_deref().unwrap();
+    let gpu = row(&file, "tensorrt-int8-cuda-b2")
+        .reason
+        .as_deref()
+        .unwrap();
     assert!(gpu.contains("gpu-inference engines --device cuda"), "{gpu}");
     let libraries = &file.environment.libraries;
     assert!(libraries["openvino"].starts_with("20"), "{libraries:?}");
@@ -273,7 +335,9 @@ fn the_worker() {
     let int8 = folder.path().join("int8.onnx");
     finish(
         program()
-            .args(["export", "--arch", "resnet18", "--image", "32", "--int8", "--out"])
+            .args([
+                "export", "--arch", "resnet18", "--image", "32", "--int8", "--out",
+            ])
             .arg(&int8),
     )
     .expect(0, &[]);

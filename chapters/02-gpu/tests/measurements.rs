@@ -7,22 +7,32 @@ use accel::results::{ResultFile, Row, Status};
 use program::{finish, program};
 
 fn json(words: &[&str]) -> ResultFile {
-    finish(
-        program()
-            .args(words)
-            .args(["--device", "cpu", "--threads", "2", "--quick", "--json", "--quiet"]),
-    )
+    finish(program().args(words).args([
+        "--device",
+        "cpu",
+        "--threads",
+        "2",
+        "--quick",
+        "--json",
+        "--quiet",
+    ]))
     .result()
 }
 
 fn rate(row: &Row) -> f64 {
-    row.samples.as_ref().and_then(|s| s.items_per_second()).expect("samples")
+    row.samples
+        .as_ref()
+        .and_then(|s| s.items_per_second())
+        .expect("samples")
 }
 
 #[test]
 fn the_ladder_has_a_row_for_every_step() {
     let file = json(&["ladder", "--weights", "digits", "--batch", "16"]);
-    assert_eq!((file.chapter.as_str(), file.measurement.as_str()), ("02-gpu", "ladder"));
+    assert_eq!(
+        (file.chapter.as_str(), file.measurement.as_str()),
+        ("02-gpu", "ladder")
+    );
     let ids: Vec<&str> = file.rows.iter().map(|row| row.id.as_str()).collect();
     let steps: Vec<&str> = gpu_inference::steps::STEPS.iter().map(|s| s.name).collect();
     assert_eq!(ids, steps);
@@ -35,7 +45,10 @@ fn the_ladder_has_a_row_for_every_step() {
         let row = file.row(name).unwrap();
         assert_eq!(row.status, Status::Skipped, "{name}");
         let reason = row.reason.as_deref().unwrap();
-        assert!(reason.contains("gpu-inference ladder --device cuda"), "{reason}");
+        assert!(
+            reason.contains("gpu-inference ladder --device cuda"),
+            "{reason}"
+        );
     }
     // A gain is the ratio of two rows of the file.
     let folded = file.row("folded").unwrap();
@@ -49,7 +62,10 @@ fn the_ladder_has_a_row_for_every_step() {
 fn the_ladder_can_be_measured_in_part() {
     let file = json(&["ladder", "--weights", "digits", "--only", "folded"]);
     assert_eq!(file.rows.len(), 1);
-    assert!(!file.rows[0].metrics.contains_key("gain_ratio"), "nothing to compare with");
+    assert!(
+        !file.rows[0].metrics.contains_key("gain_ratio"),
+        "nothing to compare with"
+    );
 }
 
 #[test]
@@ -63,14 +79,23 @@ fn the_sweep_has_a_row_for_every_power_of_two_and_the_knee_is_one_of_them() {
     assert_eq!(rate(chosen), knee["knee_images_per_second"]);
     assert!(rate(chosen) >= 0.9 * best);
     for row in &file.rows[..4] {
-        assert!(row.metrics["latency_p50_ms"] <= row.metrics["latency_p99_ms"], "{}", row.id);
-        assert!(!row.metrics.contains_key("host_ms"), "the CPU is the device");
+        assert!(
+            row.metrics["latency_p50_ms"] <= row.metrics["latency_p99_ms"],
+            "{}",
+            row.id
+        );
+        assert!(
+            !row.metrics.contains_key("host_ms"),
+            "the CPU is the device"
+        );
     }
 }
 
 #[test]
 fn the_roofline_counts_predicts_and_measures() {
-    let file = json(&["roofline", "--archs", "resnet18", "--dtypes", "f32,f16", "--batch", "2"]);
+    let file = json(&[
+        "roofline", "--archs", "resnet18", "--dtypes", "f32,f16", "--batch", "2",
+    ]);
     let copy = file.row("copy").unwrap().metrics["peak_bytes_per_second"];
     let matmul = file.row("matmul-f32").unwrap().metrics["peak_flops_per_second"];
     assert!(copy.is_finite() && copy > 0.0 && matmul.is_finite() && matmul > 0.0);

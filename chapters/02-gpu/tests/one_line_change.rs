@@ -44,7 +44,9 @@ fn claimed() -> Vec<usize> {
     pages
         .filter_map(|page| fs::read_to_string(page.path()).ok())
         .filter_map(|page| {
-            let line = page.lines().find(|line| line.starts_with("{{#difference"))?;
+            let line = page
+                .lines()
+                .find(|line| line.starts_with("{{#difference"))?;
             let limit = line.split_once("limit=")?.1;
             let digits: String = limit.chars().take_while(char::is_ascii_digit).collect();
             digits.parse().ok()
@@ -74,7 +76,9 @@ fn the_programs_differ_by_no_more_than_the_page_claims() {
 fn every_line_that_differs_names_the_program_or_the_device() {
     for line in difference() {
         assert!(
-            line.contains("inference run`") || line.contains("use ") || line.contains("let setting"),
+            line.contains("inference run`")
+                || line.contains("use ")
+                || line.contains("let setting"),
             "{line}"
         );
     }

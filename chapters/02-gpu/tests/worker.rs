@@ -17,7 +17,10 @@ fn load(changes: Value) -> Value {
 }
 
 fn ask(requests: &[Value]) -> Vec<Value> {
-    let lines: String = requests.iter().map(|request| format!("{request}\n")).collect();
+    let lines: String = requests
+        .iter()
+        .map(|request| format!("{request}\n"))
+        .collect();
     let answers = finish(
         program()
             .arg("worker")
@@ -37,7 +40,10 @@ fn a_batch_can_lie_on_the_device_or_on_the_host() {
     let run = json!({"run": {"warmup": 1, "samples": 3}});
     for feed in [json!(null), json!("device"), json!("pageable")] {
         let answers = ask(&[load(json!({"feed": feed, "device": "auto"})), run.clone()]);
-        assert_eq!(answers[0]["loaded"]["settings"]["device"], "cpu", "{answers:?}");
+        assert_eq!(
+            answers[0]["loaded"]["settings"]["device"], "cpu",
+            "{answers:?}"
+        );
         assert_eq!(answers[1]["seconds"].as_array().unwrap().len(), 3);
     }
 }
@@ -66,7 +72,10 @@ fn what_needs_a_gpu_is_unsupported_and_the_worker_goes_on() {
 #[test]
 fn bad_requests_are_errors_and_not_unsupported() {
     for (changes, said) in [
-        (json!({"feed": "spoon"}), "feed: expected one of device, pageable, pinned, queued"),
+        (
+            json!({"feed": "spoon"}),
+            "feed: expected one of device, pageable, pinned, queued",
+        ),
         (json!({"device": "gpu"}), "unknown device \"gpu\""),
         (json!({"dtype": "f64"}), "expected f32, bf16 or f16"),
         (json!({"engine": "caffe"}), "\"caffe\""),

@@ -190,7 +190,8 @@ impl Network {
         }
         for layer in self.layers_mut() {
             let norm = layer.norm.iter_mut();
-            let norm = norm.flat_map(|n| [&mut n.weight, &mut n.bias, &mut n.mean, &mut n.variance]);
+            let norm =
+                norm.flat_map(|n| [&mut n.weight, &mut n.bias, &mut n.mean, &mut n.variance]);
             for tensor in norm.chain([&mut layer.weight]).chain(&mut layer.bias) {
                 *tensor = tensor.f_to_device(device)?;
             }

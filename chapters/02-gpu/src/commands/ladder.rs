@@ -130,7 +130,8 @@ fn measure(args: &LadderArgs, setting: &Setting) -> anyhow::Result<ResultFile> {
         }
         // All load at the same time, and are awaited in their order.
         for (index, step, row, worker) in loading {
-            let entered = worker.and_then(|w| workload.enter(w, &step, row.clone(), &mut reference));
+            let entered =
+                worker.and_then(|w| workload.enter(w, &step, row.clone(), &mut reference));
             match entered {
                 Ok(contender) => {
                     // f16 stands beside bf16, not above it.
@@ -302,9 +303,7 @@ impl Contender {
             joules: self.joules,
             end: self.gpu,
         };
-        spent
-            .tell(self.row, self.images)
-            .with_samples(self.samples)
+        spent.tell(self.row, self.images).with_samples(self.samples)
     }
 }
 
@@ -355,7 +354,12 @@ fn logits(answer: &serde_json::Value) -> Result<Logits, WorkerError> {
 fn write_input(model: &Model, path: &Path) -> anyhow::Result<()> {
     let (pixels, shape) = noise(model, COMPARED);
     let bytes = pixels.iter().flat_map(|v| v.to_le_bytes()).collect();
-    let tensor = ("input".to_owned(), shape.to_vec(), checkpoint::Dtype::F32, bytes);
+    let tensor = (
+        "input".to_owned(),
+        shape.to_vec(),
+        checkpoint::Dtype::F32,
+        bytes,
+    );
     checkpoint::write(path, &[tensor], &Description::default(), &BTreeMap::new())
         .context("cannot write the input of the comparison")
 }

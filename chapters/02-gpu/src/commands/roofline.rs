@@ -90,12 +90,16 @@ fn measure(args: &RooflineArgs, setting: &Setting) -> anyhow::Result<ResultFile>
     for &dtype in &args.dtypes {
         if let Some(reason) = lacks(dtype, setting) {
             let row = Row::skipped(format!("matmul-{dtype}"), format!("{dtype}"), reason);
-            file.rows.push(with_device(row, setting).with("kind", "peak"));
+            file.rows
+                .push(with_device(row, setting).with("kind", "peak"));
             continue;
         }
         progress.println(&format!("measuring the product of matrices in {dtype}"));
         let matmul = peak::matmul(setting.device, dtype, &effort)?;
-        let label = format!("A product of {n} x {n} matrices in {dtype}", n = matmul.size);
+        let label = format!(
+            "A product of {n} x {n} matrices in {dtype}",
+            n = matmul.size
+        );
         let mut row = with_device(Row::ok(format!("matmul-{dtype}"), label), setting)
             .with("kind", "peak")
             .with("dtype", json!(dtype))
@@ -177,7 +181,10 @@ fn network(
             .with("image", model.side())
             .with("batch", batch)
     };
-    let whole = workload(Row::ok(format!("{arch}-{dtype}"), format!("{arch}, {dtype}")), "network");
+    let whole = workload(
+        Row::ok(format!("{arch}-{dtype}"), format!("{arch}, {dtype}")),
+        "network",
+    );
 
     let load = |rung| {
         TchEngine::load(

@@ -76,7 +76,11 @@ impl Subject for Tch {
 
 /// Loads the rung that was asked for, or the highest that works: on a GPU `fused`, where
 /// cuDNN has its kernels.
-fn load(args: &TuneArgs, model: &Model, setting: &Setting) -> Result<(TchEngine, Rung, Dtype), LoadError> {
+fn load(
+    args: &TuneArgs,
+    model: &Model,
+    setting: &Setting,
+) -> Result<(TchEngine, Rung, Dtype), LoadError> {
     let cuda = setting.device.is_cuda();
     let dtype = args.dtype.unwrap_or(match cuda {
         true => Dtype::Bf16,
@@ -205,7 +209,11 @@ fn measure(args: &TuneArgs, setting: &Setting) -> anyhow::Result<ResultFile> {
             return Err(anyhow::Error::from(error).context(format!("a batch of {batch} failed")));
         }
         End::Failed { batch, error } => {
-            let failed = Row::failed(format!("b{batch}"), format!("Batch {batch}"), error.to_string());
+            let failed = Row::failed(
+                format!("b{batch}"),
+                format!("Batch {batch}"),
+                error.to_string(),
+            );
             rows.push(Row {
                 workload: row(String::new(), String::new(), "size", batch).workload,
                 ..failed

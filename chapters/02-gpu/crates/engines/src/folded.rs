@@ -45,7 +45,8 @@ impl Folded {
                     weight: weight.shallow_clone(),
                     bias: match bias {
                         Some(bias) => bias.shallow_clone(),
-                        None => weight.f_new_zeros([conv.output as i64], (weight.kind(), weight.device()))?,
+                        None => weight
+                            .f_new_zeros([conv.output as i64], (weight.kind(), weight.device()))?,
                     },
                 };
                 Ok((conv.name.clone(), layer))

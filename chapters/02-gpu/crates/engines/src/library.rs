@@ -35,12 +35,19 @@ impl Library {
     }
 
     fn below(&self, root: Option<&Path>) -> Result<PathBuf, SetupError> {
-        let file = format!("{}{}{}", env::consts::DLL_PREFIX, self.stem, env::consts::DLL_SUFFIX);
+        let file = format!(
+            "{}{}{}",
+            env::consts::DLL_PREFIX,
+            self.stem,
+            env::consts::DLL_SUFFIX
+        );
         let place = Path::new(".native/engines").join(self.folder).join(file);
         let why = match root {
             Some(root) if root.join(&place).is_file() => return Ok(root.join(&place)),
             Some(_) => format!("its library is not there ({})", place.display()),
-            None => "the program was carried out of the project's folder, where its library lies".into(),
+            None => {
+                "the program was carried out of the project's folder, where its library lies".into()
+            }
         };
         Err(self.unavailable(why))
     }
@@ -77,8 +84,15 @@ mod tests {
 
     #[test]
     fn a_missing_library_says_where_and_what_to_type() {
-        let text = LIBRARY.below(Some(Path::new("/nowhere"))).unwrap_err().to_string();
-        for part in [".native/engines/an-engine/", "cargo x setup --engines", "AN_ENGINE"] {
+        let text = LIBRARY
+            .below(Some(Path::new("/nowhere")))
+            .unwrap_err()
+            .to_string();
+        for part in [
+            ".native/engines/an-engine/",
+            "cargo x setup --engines",
+            "AN_ENGINE",
+        ] {
             assert!(text.contains(part), "{part} in {text}");
         }
         assert!(!text.contains("/nowhere"), "{text}");

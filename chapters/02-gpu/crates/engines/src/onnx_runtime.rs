@@ -12,10 +12,7 @@ use ort::{
     ep::{CUDA, ExecutionProviderDispatch, TensorRT},
     logging::LogLevel,
     memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType},
-    session::{
-        IoBinding, Session,
-        builder::GraphOptimizationLevel,
-    },
+    session::{IoBinding, Session, builder::GraphOptimizationLevel},
     value::Tensor,
 };
 

@@ -130,7 +130,8 @@ impl OpenVino {
         let streams = streams.clamp(1, batch.max(1));
         let part = batch.max(1).div_ceil(streams);
         let cpu = DeviceType::CPU;
-        let mut core = Core::new().map_err(|error| LIBRARY.unavailable(first_line(&text(error))))?;
+        let mut core =
+            Core::new().map_err(|error| LIBRARY.unavailable(first_line(&text(error))))?;
         let text_of = |error: InferenceError| LIBRARY.unavailable(first_line(&error.to_string()));
         let (threads, streams_text) = (threads.to_string(), streams.to_string());
         let hint = match streams {
@@ -156,7 +157,10 @@ impl OpenVino {
         if got != precision.hint() {
             return Err(SetupError::Unavailable {
                 engine: NAME,
-                why: format!("asked for {}, it computes in {got} on this CPU", precision.hint()),
+                why: format!(
+                    "asked for {}, it computes in {got} on this CPU",
+                    precision.hint()
+                ),
                 remedy: "choose another --dtype".into(),
             });
         }

@@ -155,11 +155,12 @@ mod tests {
                 assert_eq!(steps.last().unwrap().output, OUTPUT);
                 let convs = count(&steps, |o| matches!(o, Operation::Convolution(_)));
                 assert_eq!(convs, config.convs().len());
-                let blocks = config.arch.blocks().iter().sum();
+                let blocks = config.arch.blocks().iter().sum::<usize>();
                 assert_eq!(count(&steps, |o| *o == Operation::Add), blocks);
                 // As many relus as convolutions that no sum follows, and one a sum.
-                let projections = config.convs().iter();
-                let projections = projections.filter(|c| c.name.contains("downsample")).count();
+                let all = config.convs();
+                let projections = all.iter().filter(|c| c.name.contains("downsample"));
+                let projections = projections.count();
                 let relus = count(&steps, |o| *o == Operation::Relu);
                 assert_eq!(relus, convs - projections);
             }
@@ -174,7 +175,10 @@ mod tests {
             step.inputs.clone()
         };
         assert_eq!(inputs("layer2.0.downsample.0"), inputs("layer2.0.conv1"));
-        assert_eq!(inputs("layer2.0.add"), ["layer2.0.conv2", "layer2.0.downsample.0"]);
+        assert_eq!(
+            inputs("layer2.0.add"),
+            ["layer2.0.conv2", "layer2.0.downsample.0"]
+        );
         assert_eq!(inputs("layer2.1.add"), ["layer2.1.conv2", "layer2.0.relu"]);
     }
 }

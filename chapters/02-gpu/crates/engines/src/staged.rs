@@ -84,7 +84,10 @@ impl Staged for StagedTch {
     }
 
     fn run(&mut self) -> Result<Logits, EngineError> {
-        let (input, images) = self.ready.as_ref().ok_or_else(|| nothing_staged("libtorch"))?;
+        let (input, images) = self
+            .ready
+            .as_ref()
+            .ok_or_else(|| nothing_staged("libtorch"))?;
         let logits = |engine: &TchEngine| -> Result<Vec<f32>, TchError> {
             // The copy to the host waits for the device.
             Vec::<f32>::try_from(engine.forward(input)?.f_reshape([-1])?)

@@ -32,15 +32,43 @@ fn main() -> ExitCode {
         here: openvino::load().is_ok(),
     };
     harness::run(vec![
-        ("onnx_runtime_agrees_in_f32", onnx_runtime, onnx_runtime_in_f32),
-        ("onnx_runtime_agrees_in_int8", onnx_runtime, onnx_runtime_in_int8),
-        ("onnx_runtime_has_no_bf16_on_a_cpu", onnx_runtime, onnx_runtime_in_bf16),
-        ("onnx_runtime_has_no_cuda_in_this_build", onnx_runtime, onnx_runtime_on_cuda),
-        ("onnx_runtime_refuses_broken_files", onnx_runtime, onnx_runtime_refuses),
+        (
+            "onnx_runtime_agrees_in_f32",
+            onnx_runtime,
+            onnx_runtime_in_f32,
+        ),
+        (
+            "onnx_runtime_agrees_in_int8",
+            onnx_runtime,
+            onnx_runtime_in_int8,
+        ),
+        (
+            "onnx_runtime_has_no_bf16_on_a_cpu",
+            onnx_runtime,
+            onnx_runtime_in_bf16,
+        ),
+        (
+            "onnx_runtime_has_no_cuda_in_this_build",
+            onnx_runtime,
+            onnx_runtime_on_cuda,
+        ),
+        (
+            "onnx_runtime_refuses_broken_files",
+            onnx_runtime,
+            onnx_runtime_refuses,
+        ),
         ("openvino_agrees_in_f32", openvino, openvino_in_f32),
         ("openvino_agrees_in_int8", openvino, openvino_in_int8),
-        ("openvino_agrees_in_bf16_where_the_cpu_has_it", openvino, openvino_in_bf16),
-        ("openvino_takes_any_number_of_images", openvino, openvino_in_turns),
+        (
+            "openvino_agrees_in_bf16_where_the_cpu_has_it",
+            openvino,
+            openvino_in_bf16,
+        ),
+        (
+            "openvino_takes_any_number_of_images",
+            openvino,
+            openvino_in_turns,
+        ),
         ("openvino_refuses_broken_files", openvino, openvino_refuses),
     ])
 }
@@ -81,7 +109,10 @@ fn refuses_wrong_batches(engine: &mut dyn Staged, sample: &Sample) {
     assert!(engine.run().is_err(), "nothing was laid ready");
     let [channels, height, width] = sample.image();
     for (shape, pixels) in [
-        ([1, channels, height + 1, width], channels * (height + 1) * width),
+        (
+            [1, channels, height + 1, width],
+            channels * (height + 1) * width,
+        ),
         ([1, channels, height, width], 5),
         ([0, channels, height, width], 0),
     ] {
@@ -94,7 +125,11 @@ fn refuses_wrong_batches(engine: &mut dyn Staged, sample: &Sample) {
     }
 }
 
-fn open_onnx_runtime(path: &Path, sample: &Sample, provider: Provider) -> Result<OnnxRuntime, SetupError> {
+fn open_onnx_runtime(
+    path: &Path,
+    sample: &Sample,
+    provider: Provider,
+) -> Result<OnnxRuntime, SetupError> {
     OnnxRuntime::open(path, sample.image(), 2, 2, provider)
 }
 
@@ -115,11 +150,12 @@ fn onnx_runtime_in_f32() {
 
 fn onnx_runtime_in_int8() {
     for sample in samples() {
-        with_file(&sample, Form::Int8(Quantisation::ONNX_RUNTIME), |path| {
+        with_file(&sample, Form::Int8(Quantisation::Cpu), |path| {
             let mut engine = open_onnx_runtime(path, &sample, Provider::Cpu).unwrap();
             let logits = infer(&mut engine, &sample, 2);
             let off = difference(&logits, &sample.reference(2));
-            // Not even equal to f32: it did compute in 8 bits.
+            // Not equal to f32: it did compute in 8 bits.
+            println!("{}: {off}", sample.config.arch);
             assert!((1e-3..INT8).contains(&off), "{}: {off}", sample.config.arch);
         });
     }
@@ -180,14 +216,21 @@ fn refuses(open: impl Fn(&Path, &Sample) -> Result<(), SetupError>) {
     }
     std::fs::remove_file(&path).unwrap();
     let error = open(&path, sample).expect_err("no file");
-    assert!(matches!(error, SetupError::Model { .. }), "no file: {error}");
+    assert!(
+        matches!(error, SetupError::Model { .. }),
+        "no file: {error}"
+    );
 }
 
 fn onnx_runtime_refuses() {
     refuses(|path, sample| open_onnx_runtime(path, sample, Provider::Cpu).map(drop));
 }
 
-fn open_openvino(path: &Path, sample: &Sample, precision: Precision) -> Result<OpenVino, SetupError> {
+fn open_openvino(
+    path: &Path,
+    sample: &Sample,
+    precision: Precision,
+) -> Result<OpenVino, SetupError> {
     OpenVino::open(path, sample.image(), 2, 2, 1, precision)
 }
 
@@ -204,13 +247,12 @@ fn openvino_in_f32() {
 
 fn openvino_in_int8() {
     for sample in samples() {
-        for marks in [Quantisation::OPENVINO, Quantisation::ONNX_RUNTIME] {
-            with_file(&sample, Form::Int8(marks), |path| {
-                let mut engine = open_openvino(path, &sample, Precision::F32).unwrap();
-                let off = difference(&infer(&mut engine, &sample, 2), &sample.reference(2));
-                assert!((1e-3..INT8).contains(&off), "{}: {off}", sample.config.arch);
-            });
-        }
+        with_file(&sample, Form::Int8(Quantisation::Cpu), |path| {
+            let mut engine = open_openvino(path, &sample, Precision::F32).unwrap();
+            let off = difference(&infer(&mut engine, &sample, 2), &sample.reference(2));
+            println!("{}: {off}", sample.config.arch);
+            assert!((1e-3..INT8).contains(&off), "{}: {off}", sample.config.arch);
+        });
     }
 }
 

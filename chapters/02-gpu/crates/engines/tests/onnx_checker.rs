@@ -47,9 +47,8 @@ fn every_form() {
         Form::F32,
         Form::F16,
         Form::Bf16,
-        Form::Int8(Quantisation::ONNX_RUNTIME),
-        Form::Int8(Quantisation::OPENVINO),
-        Form::Int8(Quantisation::TENSORRT),
+        Form::Int8(Quantisation::Cpu),
+        Form::Int8(Quantisation::TensorRt),
     ];
     let mut files = 0;
     for arch in [Arch::Resnet18, Arch::Resnet50] {

@@ -25,7 +25,9 @@ fn read(sample: &Sample, form: Form) -> (i64, Graph) {
 
 fn count(graph: &Graph, operator: &str) -> usize {
     let nodes = graph.node.iter();
-    nodes.filter(|n| n.op_type.as_deref() == Some(operator)).count()
+    nodes
+        .filter(|n| n.op_type.as_deref() == Some(operator))
+        .count()
 }
 
 fn constants(graph: &Graph) -> BTreeMap<&str, &Tensor> {
@@ -39,14 +41,17 @@ fn every_name_is_made_before_it_is_read() {
         Form::F32,
         Form::F16,
         Form::Bf16,
-        Form::Int8(Quantisation::ONNX_RUNTIME),
-        Form::Int8(Quantisation::OPENVINO),
-        Form::Int8(Quantisation::TENSORRT),
+        Form::Int8(Quantisation::Cpu),
+        Form::Int8(Quantisation::TensorRt),
     ] {
         let (opset, graph) = read(&Sample::new(Arch::Resnet50, Stem::Imagenet, 32), form);
         assert_eq!(opset, form.opset());
         let mut known: BTreeSet<&str> = constants(&graph).into_keys().collect();
-        assert_eq!(known.len(), graph.initializer.len(), "constants with one name");
+        assert_eq!(
+            known.len(),
+            graph.initializer.len(),
+            "constants with one name"
+        );
         known.insert("input");
         let mut read = BTreeSet::new();
         for node in &graph.node {
@@ -72,7 +77,7 @@ fn sixteen_bits_take_half_the_room_and_eight_a_quarter() {
     for (form, share) in [
         (Form::F16, 0.5),
         (Form::Bf16, 0.5),
-        (Form::Int8(Quantisation::ONNX_RUNTIME), 0.25),
+        (Form::Int8(Quantisation::Cpu), 0.25),
     ] {
         let got = size(form) / f32;
         assert!((share..share + 0.15).contains(&got), "{form}: {got}");
@@ -92,15 +97,14 @@ fn sums_are_marked_where_the_engine_wants_it() {
         assert_eq!(count(&graph, "Conv"), convs);
         count(&graph, "QuantizeLinear")
     };
-    assert_eq!(marks(Quantisation::OPENVINO), activations);
-    assert_eq!(marks(Quantisation::TENSORRT), activations);
-    assert_eq!(marks(Quantisation::ONNX_RUNTIME), activations + blocks + projections);
+    assert_eq!(marks(Quantisation::TensorRt), activations);
+    assert_eq!(marks(Quantisation::Cpu), activations + blocks + projections);
 }
 
 #[test]
 fn tensor_rt_gets_signed_bytes_around_zero_and_float_biases() {
     let sample = Sample::new(Arch::Resnet18, Stem::Small, 8);
-    let (_, graph) = read(&sample, Form::Int8(Quantisation::TENSORRT));
+    let (_, graph) = read(&sample, Form::Int8(Quantisation::TensorRt));
     let constants = constants(&graph);
     let (int8, int32) = (Some(3), Some(6));
     for (name, tensor) in &constants {
@@ -117,7 +121,10 @@ fn tensor_rt_gets_signed_bytes_around_zero_and_float_biases() {
 fn eight_bits_without_a_calibration_are_refused() {
     let sample = Sample::new(Arch::Resnet18, Stem::Small, 8);
     let folded = Folded::new(&sample.config, &sample.weights).unwrap();
-    let form = Form::Int8(Quantisation::OPENVINO);
+    let form = Form::Int8(Quantisation::Cpu);
     let error = onnx::file(&folded, 8, form, &Ranges::default()).unwrap_err();
-    assert!(matches!(&error, OnnxError::Range(name) if name == "input"), "{error}");
+    assert!(
+        matches!(&error, OnnxError::Range(name) if name == "input"),
+        "{error}"
+    );
 }

@@ -49,32 +49,30 @@ pub enum Form {
     Int8(Quantisation),
 }
 
-/// Which values are marked as 8 bits, and how.
+/// Which values are marked as 8 bits, and how: engines want different things.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Quantisation {
-    /// How activations become 8 bits.
-    pub activations: Activations,
-    /// Also what a convolution adds to a shortcut. ONNX Runtime wants it, since its integer
-    /// convolution has no f32 output; TensorRT and OpenVINO add before they round.
-    pub sums: bool,
+pub enum Quantisation {
+    /// For ONNX Runtime and OpenVINO on CPUs: u8, and also what a convolution adds to a shortcut.
+    /// ONNX Runtime's integer convolution has no other output; OpenVINO is as fast with the mark
+    /// as without it.
+    Cpu,
+    /// For TensorRT: i8 around zero, and a sum is taken before it is rounded.
+    TensorRt,
 }
 
 impl Quantisation {
-    /// For ONNX Runtime's CPU provider.
-    pub const ONNX_RUNTIME: Self = Quantisation {
-        activations: Activations::Unsigned,
-        sums: true,
-    };
-    /// For OpenVINO's CPU plugin.
-    pub const OPENVINO: Self = Quantisation {
-        activations: Activations::Unsigned,
-        sums: false,
-    };
-    /// For TensorRT.
-    pub const TENSORRT: Self = Quantisation {
-        activations: Activations::Signed,
-        sums: false,
-    };
+    /// How activations become 8 bits.
+    pub fn activations(self) -> Activations {
+        match self {
+            Quantisation::Cpu => Activations::Unsigned,
+            Quantisation::TensorRt => Activations::Signed,
+        }
+    }
+
+    /// Whether what a convolution adds to a shortcut is marked.
+    fn sums(self) -> bool {
+        self == Quantisation::Cpu
+    }
 }
 
 impl Form {
@@ -103,17 +101,13 @@ impl fmt::Display for Form {
     }
 }
 
-/// For which engine an int8 file is made: they want different values marked.
 impl FromStr for Quantisation {
     type Err = String;
     fn from_str(s: &str) -> Result<Self, String> {
         match s {
-            "onnxruntime" => Ok(Quantisation::ONNX_RUNTIME),
-            "openvino" => Ok(Quantisation::OPENVINO),
-            "tensorrt" => Ok(Quantisation::TENSORRT),
-            _ => Err(format!(
-                "expected onnxruntime, openvino or tensorrt, got {s:?}"
-            )),
+            "cpu" => Ok(Quantisation::Cpu),
+            "tensorrt" => Ok(Quantisation::TensorRt),
+            _ => Err(format!("expected cpu or tensorrt, got {s:?}")),
         }
     }
 }
@@ -139,7 +133,12 @@ pub enum OnnxError {
 ///
 /// # Errors
 /// [`OnnxError`] if a range or a layer is missing.
-pub fn file(folded: &Folded, side: usize, form: Form, ranges: &Ranges) -> Result<Vec<u8>, OnnxError> {
+pub fn file(
+    folded: &Folded,
+    side: usize,
+    form: Form,
+    ranges: &Ranges,
+) -> Result<Vec<u8>, OnnxError> {
     let config = &folded.config;
     let plan = steps(config);
     let mut writer = Writer {
@@ -212,7 +211,9 @@ impl Writer<'_> {
     }
 
     fn has(&self, output: &str) -> bool {
-        self.nodes.iter().any(|node| node.output.iter().any(|o| o == output))
+        self.nodes
+            .iter()
+            .any(|node| node.output.iter().any(|o| o == output))
     }
 
     fn step(&mut self, step: &Step, later: &[Step]) -> Result<(), OnnxError> {
@@ -228,7 +229,11 @@ impl Writer<'_> {
         match &step.operation {
             Operation::Convolution(conv) => {
                 let missing = || OnnxError::Layer(conv.name.clone());
-                let layer = self.folded.convolutions.get(&conv.name).ok_or_else(missing)?;
+                let layer = self
+                    .folded
+                    .convolutions
+                    .get(&conv.name)
+                    .ok_or_else(missing)?;
                 let (weight, bias) = match self.form {
                     Form::Int8(q) => self.quantised_layer(layer, &conv.name, &step.inputs[0], q)?,
                     _ => self.layer(layer, &conv.name)?,
@@ -254,7 +259,9 @@ impl Writer<'_> {
             }
             Operation::Add => self.node("Add", &inputs, output, vec![]),
             Operation::GlobalAveragePool => self.node("GlobalAveragePool", &[x], output, vec![]),
-            Operation::Flatten => self.node("Flatten", &[x], output, vec![Attribute::int("axis", 1)]),
+            Operation::Flatten => {
+                self.node("Flatten", &[x], output, vec![Attribute::int("axis", 1)])
+            }
             Operation::Linear => {
                 let (weight, bias) = self.layer(&self.folded.classifier, "fc")?;
                 let attributes = vec![Attribute::int("transB", 1)];
@@ -277,14 +284,10 @@ impl Writer<'_> {
         let Form::Int8(quantisation) = self.form else {
             return Ok(());
         };
-        let readers = || {
-            later
-                .iter()
-                .filter(|s| s.inputs.iter().any(|input| *input == step.output))
-        };
+        let readers = || later.iter().filter(|s| s.inputs.contains(&step.output));
         let into_sum_only = readers().all(|s| s.operation == Operation::Add);
         match &step.operation {
-            Operation::Convolution(_) if into_sum_only && quantisation.sums => {
+            Operation::Convolution(_) if into_sum_only && quantisation.sums() => {
                 self.mark(&step.output, quantisation)
             }
             Operation::Relu | Operation::MaxPool => self.mark(&step.output, quantisation),
@@ -295,7 +298,7 @@ impl Writer<'_> {
     fn scale(&self, name: &str, quantisation: Quantisation) -> Result<Scale, OnnxError> {
         let range = self.ranges.get(name);
         let range = range.ok_or_else(|| OnnxError::Range(name.to_owned()))?;
-        Ok(quantise::activation(range, quantisation.activations))
+        Ok(quantise::activation(range, quantisation.activations()))
     }
 
     /// QuantizeLinear and DequantizeLinear after a value.
@@ -305,16 +308,31 @@ impl Writer<'_> {
         }
         let Scale { scale, zero } = self.scale(name, quantisation)?;
         let (scale_name, zero_name) = (format!("{name}.scale"), format!("{name}.zero"));
-        self.constant(&scale_name, &[], DataType::Float, scale.to_le_bytes().to_vec());
-        let kind = match quantisation.activations {
+        self.constant(
+            &scale_name,
+            &[],
+            DataType::Float,
+            scale.to_le_bytes().to_vec(),
+        );
+        let kind = match quantisation.activations() {
             Activations::Unsigned => DataType::Uint8,
             // 0 has the same bits in both.
             Activations::Signed => DataType::Int8,
         };
         self.constant(&zero_name, &[], kind, vec![zero]);
         let (q, dq) = (format!("{name}.q"), format!("{name}.dq"));
-        self.node("QuantizeLinear", &[name, &scale_name, &zero_name], &q, vec![]);
-        self.node("DequantizeLinear", &[&q, &scale_name, &zero_name], &dq, vec![]);
+        self.node(
+            "QuantizeLinear",
+            &[name, &scale_name, &zero_name],
+            &q,
+            vec![],
+        );
+        self.node(
+            "DequantizeLinear",
+            &[&q, &scale_name, &zero_name],
+            &dq,
+            vec![],
+        );
         Ok(())
     }
 
@@ -346,7 +364,7 @@ impl Writer<'_> {
         self.integers(&weight, &size, DataType::Int8, bytes, &scales);
         let bias = format!("{name}.bias");
         let numbers = values(&layer.bias)?;
-        match quantisation.activations {
+        match quantisation.activations() {
             Activations::Unsigned => {
                 let input = self.scale(input, quantisation)?.scale;
                 let (integers, steps) = quantise::bias(&numbers, input, &scales);
@@ -364,7 +382,14 @@ impl Writer<'_> {
     }
 
     /// A constant of integers and the node that turns it into floats, channel by channel.
-    fn integers(&mut self, name: &str, size: &[i64], kind: DataType, bytes: Vec<u8>, scales: &[f32]) {
+    fn integers(
+        &mut self,
+        name: &str,
+        size: &[i64],
+        kind: DataType,
+        bytes: Vec<u8>,
+        scales: &[f32],
+    ) {
         let width = bytes.len() / size.iter().product::<i64>().max(1) as usize;
         self.constant(name, size, kind, bytes);
         let channels = [scales.len() as i64];
@@ -373,15 +398,24 @@ impl Writer<'_> {
         self.constant(&scale, &channels, DataType::Float, scale_bytes);
         self.constant(&zero, &channels, kind, vec![0; width * scales.len()]);
         let axis = vec![Attribute::int("axis", 0)];
-        self.node("DequantizeLinear", &[name, &scale, &zero], &format!("{name}.dq"), axis);
+        self.node(
+            "DequantizeLinear",
+            &[name, &scale, &zero],
+            &format!("{name}.dq"),
+            axis,
+        );
     }
 
     /// Numbers in the format of the file, little-endian.
     fn bytes(&self, values: &[f32]) -> Vec<u8> {
         let values = values.iter();
         match self.float() {
-            DataType::Float16 => values.flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect(),
-            DataType::Bfloat16 => values.flat_map(|v| bf16::from_f32(*v).to_le_bytes()).collect(),
+            DataType::Float16 => values
+                .flat_map(|v| f16::from_f32(*v).to_le_bytes())
+                .collect(),
+            DataType::Bfloat16 => values
+                .flat_map(|v| bf16::from_f32(*v).to_le_bytes())
+                .collect(),
             _ => values.flat_map(|v| v.to_le_bytes()).collect(),
         }
     }

@@ -73,7 +73,10 @@ pub fn weights(values: &[f32], channels: usize) -> (Vec<i8>, Vec<f32>) {
 pub fn bias(values: &[f32], input: f32, scales: &[f32]) -> (Vec<i32>, Vec<f32>) {
     let steps: Vec<f32> = scales.iter().map(|scale| step(scale * input)).collect();
     let integers = values.iter().zip(&steps);
-    (integers.map(|(v, s)| (v / s).round() as i32).collect(), steps)
+    (
+        integers.map(|(v, s)| (v / s).round() as i32).collect(),
+        steps,
+    )
 }
 
 #[cfg(test)]
@@ -92,9 +95,27 @@ mod tests {
                 assert!((back - end).abs() <= 0.51 * scale, "{low} {high}: {back}");
             }
         }
-        let relu = activation(Range { low: 0.0, high: 51.0 }, Activations::Unsigned);
-        assert_eq!(relu, Scale { scale: 0.2, zero: 0 });
-        let signed = activation(Range { low: -12.7, high: 3.0 }, Activations::Signed);
+        let relu = activation(
+            Range {
+                low: 0.0,
+                high: 51.0,
+            },
+            Activations::Unsigned,
+        );
+        assert_eq!(
+            relu,
+            Scale {
+                scale: 0.2,
+                zero: 0
+            }
+        );
+        let signed = activation(
+            Range {
+                low: -12.7,
+                high: 3.0,
+            },
+            Activations::Signed,
+        );
         assert!((signed.scale - 0.1).abs() < 1e-6 && signed.zero == 0);
     }
 
