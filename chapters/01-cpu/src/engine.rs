@@ -1,6 +1,8 @@
 //! What the pipeline asks of a model: load once, then run batches. Nothing
 //! here knows libtorch, so that other engines can join behind the same trait.
 
+use std::path::PathBuf;
+
 use thiserror::Error;
 
 /// A batch of normalised images on the host.
@@ -70,6 +72,33 @@ pub enum EngineError {
         engine: &'static str,
         /// First line of what it said.
         message: String,
+    },
+}
+
+/// Why no engine could be made.
+#[derive(Debug, Error)]
+pub enum SetupError {
+    /// Its library is missing or of the wrong version, or cannot do this here.
+    #[error("{engine} is not available: {why}; {remedy}")]
+    Unavailable {
+        /// Name of the library.
+        engine: &'static str,
+        /// What is missing, and where it was looked for.
+        why: String,
+        /// What to type.
+        remedy: String,
+    },
+    /// The library refuses the model file.
+    #[error("{engine} cannot open {}: {why}; expected {expected}", path.display())]
+    Model {
+        /// Name of the library.
+        engine: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+        /// What would do.
+        expected: String,
     },
 }
 

@@ -7,7 +7,10 @@ use accel::{device::DeviceError, exit};
 use datasets::{checkpoint::CheckpointError, images::ImagesError};
 
 use crate::{
-    engine::EngineError, model::ModelError, resnet::weights::WeightsError, source::SourceError,
+    engine::{EngineError, SetupError},
+    model::ModelError,
+    resnet::weights::WeightsError,
+    source::SourceError,
     tch_engine::LoadError,
 };
 
@@ -39,12 +42,14 @@ fn closed_pipe(error: &anyhow::Error) -> bool {
 pub fn code(error: &anyhow::Error) -> u8 {
     for cause in error.chain() {
         let load = cause.downcast_ref::<LoadError>();
+        let setup = cause.downcast_ref::<SetupError>();
         let engine = match (cause.downcast_ref(), load) {
             (Some(error), _) | (_, Some(LoadError::Device(error))) => Some(error),
             _ => None,
         };
         if cause.is::<DeviceError>()
             || matches!(load, Some(LoadError::Unsupported { .. }))
+            || matches!(setup, Some(SetupError::Unavailable { .. }))
             || matches!(engine, Some(EngineError::DeviceLost { .. }))
         {
             return exit::DEVICE;
@@ -54,6 +59,7 @@ pub fn code(error: &anyhow::Error) -> u8 {
             || cause.is::<ImagesError>()
             || cause.is::<WeightsError>()
             || matches!(load, Some(LoadError::Weights(_)))
+            || matches!(setup, Some(SetupError::Model { .. }))
             || matches!(
                 cause.downcast_ref::<ModelError>(),
                 Some(

@@ -10,7 +10,11 @@ use cpu_inference::{
 };
 use datasets::resnet::Arch;
 
-use crate::commands;
+use crate::{
+    commands::{self, engines::Contestant},
+    contender::Format,
+};
+use inference_engines::onnx::Quantisation;
 
 /// ResNet inference on a GPU, and with other engines.
 #[derive(Debug, Parser)]
@@ -30,6 +34,10 @@ enum Command {
     Tune(TuneArgs),
     /// Predict the time of each layer from the device's peaks, then measure.
     Roofline(RooflineArgs),
+    /// Compare libtorch, ONNX Runtime, OpenVINO and TensorRT on one model.
+    Engines(EnginesArgs),
+    /// Write a model as an ONNX file.
+    Export(ExportArgs),
     /// The chapter in one go, with result files.
     Learn(LearnArgs),
     /// Answer measurement requests, one JSON object a line (see the peers).
@@ -48,6 +56,8 @@ impl Cli {
             Command::Ladder(args) => commands::ladder::run(&args),
             Command::Tune(args) => commands::tune::run(&args),
             Command::Roofline(args) => commands::roofline::run(&args),
+            Command::Engines(args) => commands::engines::run(&args),
+            Command::Export(args) => commands::export::run(&args),
             Command::Learn(args) => commands::learn::run(&args),
             Command::Worker(args) => commands::worker::run(&args),
         }
@@ -165,6 +175,67 @@ pub struct RooflineArgs {
     /// Where the result goes, and what is said.
     #[command(flatten)]
     pub output: OutputArgs,
+}
+
+/// `gpu-inference engines`.
+#[derive(Clone, Debug, Args)]
+pub struct EnginesArgs {
+    /// Which model.
+    #[command(flatten)]
+    pub model: LadderModelArgs,
+    /// Where it computes.
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    /// Engines to measure, by name: tch-prepacked, tch-streams, tch-channels-last, tch-fused,
+    /// onnxruntime, openvino, openvino-streams, tensorrt; all if not given.
+    #[arg(long, value_delimiter = ',', value_name = "ENGINE,...")]
+    pub engines: Vec<Contestant>,
+    /// Number formats: f32, bf16, f16 (on a GPU) and int8.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "DTYPE,...",
+        default_value = "f32,bf16,f16,int8"
+    )]
+    pub dtypes: Vec<Format>,
+    /// An ONNX file of this very model, in place of those that are made here.
+    #[arg(long, value_name = "FILE")]
+    pub onnx: Option<PathBuf>,
+    /// Images in a batch; several sizes are measured one by one, the last alone with --quick.
+    #[arg(long, value_delimiter = ',', value_name = "N,...", default_value = "1,8", value_parser = batch)]
+    pub batch: Vec<usize>,
+    /// Rounds: in each, every engine is measured once, in turn.
+    #[arg(long, default_value_t = 10, value_parser = count)]
+    pub rounds: usize,
+    /// Where the result goes, and what is said.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// `gpu-inference export`.
+#[derive(Clone, Debug, Args)]
+pub struct ExportArgs {
+    /// Which model.
+    #[command(flatten)]
+    pub model: LadderModelArgs,
+    /// f32, bf16, f16 or int8.
+    #[arg(long, default_value = "f32", conflicts_with = "int8")]
+    pub dtype: Format,
+    /// Short for --dtype int8.
+    #[arg(long)]
+    pub int8: bool,
+    /// How values are marked as 8 bits: cpu (ONNX Runtime, OpenVINO) or tensorrt.
+    #[arg(long, value_name = "FOR", default_value = "cpu")]
+    pub marks: Quantisation,
+    /// The ONNX file.
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// Print what was written as one JSON object.
+    #[arg(long)]
+    pub json: bool,
+    /// Say nothing on stderr but warnings and errors.
+    #[arg(long)]
+    pub quiet: bool,
 }
 
 /// `gpu-inference learn`.

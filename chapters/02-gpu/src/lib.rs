@@ -18,14 +18,18 @@
 //! | [`child`] | a worker process: some settings are read once a process |
 //! | [`sweep`], [`knee`] | batch sizes until memory is out, and the one to take |
 //! | [`cost`], [`peak`] | operations and bytes of each layer; what the device can do |
+//! | [`contender`] | the other engines by name |
+//! | [`exports`] | a model as ONNX files, for them |
 //! | [`meter`] | power, energy and utilisation by NVML |
 //! | [`output`] | where a measurement ends |
 
 pub mod child;
 pub mod cli;
 pub mod commands;
+pub mod contender;
 pub mod cost;
 pub mod device;
+pub mod exports;
 pub mod feed;
 pub mod knee;
 pub mod libtorch_cuda;

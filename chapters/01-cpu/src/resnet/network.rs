@@ -319,6 +319,23 @@ impl Network {
         weight.numel() + bias.numel() + layers.map(Layer::parameters).sum::<usize>()
     }
 
+    /// Every convolution with its weight and, once the batch norms are folded, its bias: the stem,
+    /// then block by block the main path and the projection.
+    pub fn convolutions(&self) -> impl Iterator<Item = (&Conv, &Tensor, Option<&Tensor>)> {
+        std::iter::once(&self.stem)
+            .chain(
+                self.blocks
+                    .iter()
+                    .flat_map(|b| b.path.iter().chain(&b.projection)),
+            )
+            .map(|layer| (&layer.conv, &layer.weight, layer.bias.as_ref()))
+    }
+
+    /// Weight `[classes, features]` and bias `[classes]` of the last layer.
+    pub fn classifier(&self) -> (&Tensor, &Tensor) {
+        (&self.classifier.0, &self.classifier.1)
+    }
+
     fn layers_mut(&mut self) -> impl Iterator<Item = &mut Layer> {
         std::iter::once(&mut self.stem).chain(
             self.blocks

@@ -2,6 +2,8 @@
 
 use cpu_inference::chapter::Chapter;
 
+pub mod engines;
+pub mod export;
 pub mod ladder;
 pub mod learn;
 pub mod roofline;

@@ -3,7 +3,7 @@
 use accel::{device, exit};
 use cpu_inference::worker;
 
-use crate::{cli::WorkerArgs, device::Libtorch, feed};
+use crate::{cli::WorkerArgs, contender, device::Libtorch, feed};
 
 /// Answers requests until the input ends.
 ///
@@ -12,7 +12,13 @@ use crate::{cli::WorkerArgs, device::Libtorch, feed};
 pub fn run(args: &WorkerArgs) -> anyhow::Result<u8> {
     let select = |request| device::select(request, &Libtorch);
     worker::serve(
-        &|request| feed::open(request, &request.setting(&select)?),
+        &|request| {
+            let setting = request.setting(&select)?;
+            match request.engine.starts_with("tch-") {
+                true => feed::open(request, &setting),
+                false => contender::serve(request, &setting),
+            }
+        },
         args.system_malloc,
     )?;
     Ok(exit::OK)
