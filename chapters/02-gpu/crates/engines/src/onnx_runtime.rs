@@ -128,16 +128,7 @@ impl OnnxRuntime {
             .and_then(|b| Ok(b.with_execution_providers(providers)?))
             .map_err(|error| LIBRARY.unavailable(first_line(error.message())))?;
         let session = builder.commit_from_file(path).map_err(refused)?;
-        let mut binding = session.create_binding().map_err(refused)?;
-        // The logits are wanted on the host, wherever they are computed.
-        MemoryInfo::new(
-            AllocationDevice::CPU,
-            0,
-            AllocatorType::Device,
-            MemoryType::CPUOutput,
-        )
-        .and_then(|host| binding.bind_output_to_device(OUTPUT, &host))
-        .map_err(refused)?;
+        let binding = session.create_binding().map_err(refused)?;
         Ok(OnnxRuntime {
             session,
             binding,
@@ -147,6 +138,19 @@ impl OnnxRuntime {
         })
     }
     // ANCHOR_END: open
+
+    /// Asks for the logits on the host, wherever they are computed. Memory that was bound for
+    /// another number of images is given back: it would be used again, and not fit.
+    fn bind_output(&mut self) -> ort::Result<()> {
+        self.binding.clear_outputs();
+        let host = MemoryInfo::new(
+            AllocationDevice::CPU,
+            0,
+            AllocatorType::Device,
+            MemoryType::CPUOutput,
+        )?;
+        self.binding.bind_output_to_device(OUTPUT, &host)
+    }
 }
 
 /// The providers in the order in which they are asked for each operator. What no one of them has
@@ -256,7 +260,7 @@ impl Staged for OnnxRuntime {
                     .and_then(|tensor| self.binding.bind_input(INPUT, &tensor))
             }
         };
-        bound.map_err(failed)?;
+        bound.and_then(|()| self.bind_output()).map_err(failed)?;
         self.staged = true;
         Ok(())
     }
