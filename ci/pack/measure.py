@@ -106,18 +106,19 @@ def parts(device, python):
         )
         trained, training_flags = "train-32-w64-bf16-cuda", ["--rounds", "6", "--device", "cuda"]
     training = peers(
-        "train", "03-tpu-training", trained, 90, 70, python,
+        "train", "03-tpu-training", trained, 85, 65, python,
         [*training_flags, "--worker", "bin/tpu-training"], "pjrt_plugin",
     )
     return [
         inference,
-        of_chapter_2("ladder", 50),
-        of_chapter_2("tune", 50),
+        of_chapter_2("ladder", 45),
+        of_chapter_2("tune", 45),
         of_chapter_2("roofline", 40),
-        of_chapter_2("run-digits", 20),
+        of_chapter_2("pipeline", 30),
+        of_chapter_2("run-digits", 15),
         training,
-        chapter("tpu-training", "03-tpu-training", "steps-per-call", 40, device, quick, "pjrt_plugin"),
-        of_chapter_2("engines", 30),
+        chapter("tpu-training", "03-tpu-training", "steps-per-call", 35, device, quick, "pjrt_plugin"),
+        of_chapter_2("engines", 25),
     ]
 
 

@@ -1,19 +1,12 @@
 //! The machine's NVIDIA GPU, and the libtorch that it takes.
 
-use std::{
-    ffi::OsString,
-    path::{Path, PathBuf},
-};
+use std::path::Path;
 
 use crate::{
     installed,
     native_pins::{self, Here, Part},
     toolchain,
 };
-
-/// Where the libraries of the CUDA libtorch lie, relative to its part. `lib` is a link
-/// to it; RPATHs are relative to the real one.
-const LIBRARIES: &str = "torch/lib";
 
 /// Name and driver of the first GPU, as nvidia-smi tells; `None` without a working driver.
 pub fn found() -> Option<String> {
@@ -27,26 +20,11 @@ pub fn libtorch(pins: &Here) -> Option<&Part> {
     pins.parts.iter().find(cuda)
 }
 
-/// The folder of the CUDA libtorch's libraries, if set-up has brought it whole.
-pub fn libtorch_folder(root: &Path) -> Option<PathBuf> {
-    let pins = native_pins::read(root, &native_pins::this_platform()).ok()?;
-    let part = libtorch(&pins)?;
-    let folder = root.join(".native").join(&part.path);
-    installed::lack(part, &folder)
-        .is_none()
-        .then(|| folder.join(LIBRARIES))
-}
-
-/// The variable by which the loader finds libraries, with `folder` before what the user has
-/// in it.
-pub fn library_path(folder: &Path) -> (&'static str, OsString) {
-    const NAME: &str = "LD_LIBRARY_PATH";
-    let mut path = OsString::from(folder);
-    if let Some(rest) = std::env::var_os(NAME).filter(|rest| !rest.is_empty()) {
-        path.push(":");
-        path.push(rest);
-    }
-    (NAME, path)
+/// Whether set-up has brought the CUDA libtorch whole: `gpu-inference` looks for it there.
+pub fn has_libtorch(root: &Path) -> bool {
+    let pins = native_pins::read(root, &native_pins::this_platform()).ok();
+    let part = pins.as_ref().and_then(libtorch);
+    part.is_some_and(|part| installed::lack(part, &root.join(".native").join(&part.path)).is_none())
 }
 
 /// Bytes that `cargo x setup --cuda` would fetch at most; 0 where nothing is pinned.

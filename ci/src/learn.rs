@@ -1,7 +1,7 @@
 //! `cargo x learn`: runs the chapters on this machine and renders the book with its figures.
 
 use std::{
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, ExitCode, Stdio},
 };
 
@@ -25,8 +25,6 @@ struct Chapter {
     arguments: &'static [&'static str],
     /// The PJRT plugin without which it cannot run; it is left out where none is to be had.
     needs: Option<Platform>,
-    /// Whether it takes the CUDA libtorch where a GPU is.
-    cuda_libtorch: bool,
 }
 
 /// The chapters, in reading order. A chapter joins by a line here.
@@ -36,21 +34,18 @@ const CHAPTERS: &[Chapter] = &[
         package: "cpu-inference",
         arguments: &["learn"],
         needs: None,
-        cuda_libtorch: false,
     },
     Chapter {
         name: "02-gpu",
         package: "gpu-inference",
         arguments: &["learn"],
         needs: None,
-        cuda_libtorch: true,
     },
     Chapter {
         name: "03-tpu-training",
         package: "tpu-training",
         arguments: &["learn"],
         needs: Some(Platform::Cpu),
-        cuda_libtorch: false,
     },
 ];
 
@@ -76,10 +71,12 @@ pub fn run(args: Args, root: &Path) -> anyhow::Result<ExitCode> {
     let mut phases = Phases::default();
     phases.time("setup", || setup::ensure(root, &["engines"]))?;
     // A libtorch of the user's brings its own CUDA libraries, or has none.
-    let cuda_libtorch = match libtorch::of_the_user(root) {
-        None => gpu::found().and_then(|gpu| cuda_libtorch(&gpu, root)),
-        Some(_) => None,
-    };
+    if libtorch::of_the_user(root).is_none()
+        && !gpu::has_libtorch(root)
+        && let Some(gpu) = gpu::found()
+    {
+        eprintln!("{}", without_its_libtorch(&gpu, root));
+    }
 
     let mut chapters = Vec::new();
     for chapter in CHAPTERS {
@@ -102,9 +99,6 @@ pub fn run(args: Args, root: &Path) -> anyhow::Result<ExitCode> {
     let mut failed = Vec::new();
     for chapter in chapters {
         let mut command = chapter_command(chapter, args.full, root);
-        if chapter.cuda_libtorch {
-            command.envs(cuda_libtorch.as_deref().map(gpu::library_path));
-        }
         let status = phases.time(chapter.name, || cargo::status(&mut command))?;
         if !status.success() {
             eprintln!(
@@ -158,21 +152,16 @@ fn lack(chapter: &Chapter, root: &Path) -> Option<String> {
     ))
 }
 
-/// The folder of the CUDA libtorch for this GPU; where set-up has not brought it, says what
-/// would.
-fn cuda_libtorch(gpu: &str, root: &Path) -> Option<PathBuf> {
-    let folder = gpu::libtorch_folder(root);
-    if folder.is_none() {
-        let what = match gpu::bytes_to_fetch(root) {
-            0 => "no libtorch for it is pinned for this platform".to_owned(),
-            bytes => format!(
-                "`cargo x setup --cuda` fetches what it takes ({} at most), then run this again",
-                size(bytes)
-            ),
-        };
-        eprintln!("a GPU is here ({gpu}), and its libtorch is not: {what}; now on the CPU");
-    }
-    folder
+/// What to say where a GPU is here and the libtorch that it takes is not.
+fn without_its_libtorch(gpu: &str, root: &Path) -> String {
+    let what = match gpu::bytes_to_fetch(root) {
+        0 => "no libtorch for it is pinned for this platform".to_owned(),
+        bytes => format!(
+            "`cargo x setup --cuda` fetches what it takes ({} at most), then run this again",
+            size(bytes)
+        ),
+    };
+    format!("a GPU is here ({gpu}), and its libtorch is not: {what}; chapter 2 runs on the CPU now")
 }
 
 fn chapter_command(chapter: &Chapter, full: bool, root: &Path) -> Command {

@@ -25,7 +25,6 @@ mod training;
 mod work;
 
 use std::{
-    ffi::OsString,
     fs::File,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -41,7 +40,7 @@ use accel::{
 use anyhow::{Context, bail};
 use clap::Parser;
 
-use crate::{cargo, gpu};
+use crate::cargo;
 use line_up::Suite;
 use work::{Contestant, Work};
 
@@ -139,8 +138,6 @@ struct Kind {
     pace: rounds::Pace,
     /// Whether the time to compile is a result, too.
     times_compilers: bool,
-    /// Variables of our program.
-    worker_variables: Vec<(&'static str, OsString)>,
 }
 
 /// Runs the command.
@@ -168,7 +165,6 @@ pub fn run(args: Args, root: &Path) -> anyhow::Result<ExitCode> {
                 ],
                 pace: rounds::Pace::training(),
                 times_compilers: true,
-                worker_variables: Vec::new(),
             };
             let all = training::all(args.device, environment.cores);
             run_kind(&kind, &all, &args.common, None, environment, root)
@@ -195,11 +191,6 @@ fn run_inference(
         depends_on: &["chapters/01-cpu/src"],
         pace: rounds::Pace::full(),
         times_compilers: false,
-        worker_variables: Vec::new(),
-    };
-    let libtorch = match suite {
-        Suite::Gpu => gpu::libtorch_folder(root),
-        Suite::Cpu | Suite::Engines => None,
     };
     let kind = match suite {
         Suite::Cpu => chapter_1,
@@ -212,7 +203,6 @@ fn run_inference(
                 "chapters/02-gpu/crates",
                 "ci/native.toml",
             ],
-            worker_variables: libtorch.iter().map(|f| gpu::library_path(f)).collect(),
             ..chapter_1
         },
     };
@@ -272,7 +262,6 @@ fn run_kind<W: Work + Clone>(
         python,
         script: root.join(kind.script),
         worker,
-        worker_variables: kind.worker_variables.clone(),
         root: root.to_owned(),
         weights,
         cache,

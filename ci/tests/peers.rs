@@ -44,8 +44,10 @@ fn the_plan_names_both_sides_of_each_engine() {
     peers(&project, &["engines", "--dry-run"])
         .assert()
         .success()
-        .stdout(contains("peers-resnet50-224-b8-int8: ours-tch-prepacked, "))
-        .stdout(contains("ours-openvino, pytorch-channels-last, "));
+        .stdout(contains(
+            "peers-resnet50-224-b8-int8: ours-onnxruntime, ours-openvino",
+        ))
+        .stdout(contains("torch-compile, onnxruntime, openvino\n"));
     peers(&project, &["gpu", "--dry-run", "--only", "none"])
         .assert()
         .code(2)

@@ -18,7 +18,7 @@ use cpu_inference::{
 };
 use reference::{F32, Reference, rounding};
 use sha2::{Digest, Sha256};
-use tch::Device;
+use tch::{Device, Tensor};
 
 /// Unit round-off of bf16: 8 significant bits.
 const BF16: f64 = 1.0 / (1 << 9) as f64;
@@ -46,7 +46,7 @@ fn bf16_engines(config: &Config, weights: &Weights, side: usize) -> Vec<(Rung, T
             Err(error) => panic!("{rung} in bf16: {error}"),
         }
     };
-    Rung::ALL.into_iter().filter_map(load).collect()
+    Rung::CPU.into_iter().filter_map(load).collect()
 }
 
 fn infer(engine: &mut TchEngine, pixels: &[f32], shape: [usize; 4]) -> Logits {
@@ -120,7 +120,7 @@ fn every_rung_gives_pytorchs_logits(arch: Arch) {
         let config = case.config();
         let weights = Weights::seeded(&config, reference.seed).unwrap();
         let pixels = seeded::tensor(reference.seed, "input", &case.input_shape);
-        for rung in Rung::ALL {
+        for rung in Rung::CPU {
             let mut engine = engine(&config, &weights, case.input_shape[2], rung);
             let logits = infer(&mut engine, &pixels, case.input_shape);
             let difference = case.difference(logits.rows());
@@ -213,7 +213,7 @@ fn the_trained_digits_keep_their_answers_on_every_rung() {
     );
     let answers = likeliest(&unfolded);
     let bound = rounding(config.arch, F32);
-    for rung in Rung::ALL {
+    for rung in Rung::CPU {
         let logits = infer(&mut engine(config, weights, side, rung), &pixels, shape);
         let difference = difference(&logits, &unfolded);
         let accuracy = accuracy(&likeliest(&logits), &labels);
@@ -263,6 +263,35 @@ fn trimmed_equals_folded_at_every_size() {
     }
 }
 
+// What `fuse` does to the numbers; its kernels need a GPU.
+#[test]
+fn a_projections_bias_can_be_added_by_the_layer_that_its_output_goes_to() {
+    for arch in ARCHS {
+        let config = narrow(arch, Stem::Imagenet);
+        let weights = Weights::seeded(&config, 3).unwrap();
+        let shape = [2, 3, 64, 64];
+        let pixels = seeded::tensor(3, "input", &shape);
+        let x = Tensor::from_slice(&pixels).view(shape.map(|n| n as i64));
+        let logits = |join: bool| {
+            let mut network = Network::new(&config, &weights).unwrap();
+            network.fold();
+            if join {
+                let before = network.parameters();
+                network.join_biases();
+                assert!(network.parameters() < before, "{arch}: nothing was moved");
+            }
+            let values = Vec::<f32>::try_from(network.forward(&x, false).unwrap().view(-1));
+            Logits {
+                values: values.unwrap(),
+                classes: config.classes,
+            }
+        };
+        let difference = difference(&logits(true), &logits(false));
+        let bound = rounding(arch, F32);
+        assert!(difference <= bound, "{arch}: {difference:e} > {bound:e}");
+    }
+}
+
 /// Numbers in a folded network, trimmed for images of `side` pixels.
 fn parameters(config: &Config, side: Option<usize>) -> usize {
     let mut network = Network::new(config, &Weights::seeded(config, 1).unwrap()).unwrap();
@@ -309,7 +338,7 @@ fn logits_do_not_depend_on_the_batch() {
     let (images, side) = (9, 32);
     let pixels = seeded::tensor(2, "input", &[images, 3, side, side]);
     let bound = rounding(config.arch, F32);
-    for rung in Rung::ALL {
+    for rung in Rung::CPU {
         let mut engine = engine(&config, &weights, side, rung);
         let together = infer(&mut engine, &pixels, [images, 3, side, side]);
         // 9 images as 2 + 2 + 2 + 2 + 1, and so on: each in another place of its batch.

@@ -267,5 +267,5 @@ mod memory {
         assert!(file.rows.iter().all(|row| row.status == Status::Ok));
     }
 
-    const LIMIT: u64 = 6_000_000;
+    const LIMIT: u64 = 1_400_000;
 }

@@ -10,6 +10,7 @@ use crate::config::ConvStyle;
 pub struct ConvForms {
     style: ConvStyle,
     cpu: bool,
+    in_loop: bool,
 }
 
 impl ConvForms {
@@ -18,6 +19,16 @@ impl ConvForms {
         ConvForms {
             style,
             cpu: matches!(platform.to_ascii_lowercase().as_str(), "cpu" | "host"),
+            in_loop: false,
+        }
+    }
+
+    /// The choice for a program whose steps stand in a `while`.
+    #[must_use]
+    pub fn in_loop(&self) -> Self {
+        ConvForms {
+            in_loop: true,
+            ..self.clone()
         }
     }
 
@@ -30,6 +41,7 @@ impl ConvForms {
             ConvStyle::Products => Forms::all(ConvForm::Products),
             ConvStyle::Patches => Forms::all(ConvForm::Patches),
             ConvStyle::Columns => Forms::all(ConvForm::Columns),
+            ConvStyle::Auto if self.cpu && self.in_loop => in_cpu_loop(conv, on_cpu(conv, side)),
             ConvStyle::Auto if self.cpu => on_cpu(conv, side),
             // GPUs and TPUs have units for convolutions.
             ConvStyle::Auto => Forms::all(ConvForm::Convolution),
@@ -41,17 +53,22 @@ impl ConvForms {
 /// The fastest forms on XLA's CPU backend, by `tpu-training conv-forms`: forward, then the
 /// gradients by input and by filter.
 fn on_cpu(conv: &Conv, side: usize) -> Forms {
-    use ConvForm::{Columns, Convolution, Mixed, PaddedProducts, Products};
+    use ConvForm::{Columns, Convolution, Dense, Mixed, PaddedProducts, Patches, Products};
     let [forward, input_gradient, filter_gradient] = match (conv.kernel, conv.stride, side) {
-        (1, ..) | (_, _, ..=4) => [Products; 3],
-        // Three channels of colour, or one of grey: too thin for a product of their own.
-        _ if conv.input < 8 && side > 8 => [Mixed, Products, Convolution],
-        _ if conv.input < 8 => [PaddedProducts, Products, Convolution],
-        (_, 2, ..=8 | 17..) => [Products; 3],
-        (_, 2, _) => [Convolution, Products, Products],
-        (_, _, ..=8) if conv.input < 32 => [Columns, Mixed, Mixed],
-        (_, _, ..=8) => [Convolution, Convolution, Mixed],
-        _ => [Convolution; 3],
+        (1, ..) => [Products; 3],
+        // Three channels of colour, or one of grey: the input's gradient is never asked for.
+        _ if conv.input < 8 && side > 8 => [Convolution, Products, Convolution],
+        _ if conv.input < 8 => [PaddedProducts, Products, Patches],
+        (_, 2, 9..) => [Convolution, PaddedProducts, PaddedProducts],
+        (_, 2, 5..) if conv.input < 32 => [Convolution, Columns, Products],
+        (_, 2, 5..) => [Convolution, Products, Products],
+        (_, 2, _) => [Products; 3],
+        (_, _, 9..) => [Convolution; 3],
+        (_, _, 5..) if conv.input < 32 => [Mixed; 3],
+        (_, _, 5..) => [Mixed, Mixed, Convolution],
+        (_, _, 3..) if conv.input < 64 => [Convolution, Convolution, Mixed],
+        (_, _, 2) if conv.input <= 64 => [Dense; 3],
+        _ => [Products; 3],
     };
     Forms {
         forward,
@@ -60,3 +77,20 @@ fn on_cpu(conv: &Conv, side: usize) -> Forms {
     }
 }
 // ANCHOR_END: choice
+
+// ANCHOR: loop
+/// XLA's CPU backend has its fast convolution for the outermost level of a program only.
+/// In a loop the next best form takes its place: matrix products are as fast there.
+fn in_cpu_loop(conv: &Conv, forms: Forms) -> Forms {
+    let replace = |form| match form {
+        ConvForm::Convolution if conv.stride == 1 => ConvForm::Mixed,
+        ConvForm::Convolution => ConvForm::Products,
+        other => other,
+    };
+    Forms {
+        forward: replace(forms.forward),
+        input_gradient: replace(forms.input_gradient),
+        filter_gradient: replace(forms.filter_gradient),
+    }
+}
+// ANCHOR_END: loop

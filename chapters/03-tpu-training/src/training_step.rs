@@ -182,7 +182,7 @@ impl StepPlan {
             }
             _ => {
                 for _ in 0..steps {
-                    carried = self.step(&mut graph, &carried, &kept)?;
+                    carried = self.step(&mut graph, &self.forms, &carried, &kept)?;
                 }
             }
         }
@@ -219,7 +219,7 @@ impl StepPlan {
         let values = declare(&mut body, &types)?;
         let (state, rest) = values.split_at(changed);
         let (read, counter) = rest.split_at(rest.len() - 1);
-        let mut next = self.step(&mut body, state, read)?;
+        let mut next = self.step(&mut body, &self.forms.in_loop(), state, read)?;
         let one = body.scalar(1.0, DType::I32)?;
         next.extend(read);
         next.push(body.add(counter[0], one)?);
@@ -244,6 +244,7 @@ impl StepPlan {
     fn step(
         &self,
         graph: &mut Graph,
+        forms: &ConvForms,
         carried: &[Value],
         kept: &[Value],
     ) -> Result<Vec<Value>, GraphError> {
@@ -263,7 +264,7 @@ impl StepPlan {
         let by_name = self.by_name(&tensors);
         let style = Style {
             precision: self.precision,
-            forms: &self.forms,
+            forms,
         };
         let output = network::forward(graph, &self.network, style, Mode::Training, &by_name, x)?;
         let loss = graph.softmax_cross_entropy(output.logits, labels)?;

@@ -28,8 +28,6 @@ pub struct Setup {
     pub script: PathBuf,
     /// The chapter's program; `None` if nobody of ours takes part.
     pub worker: Option<PathBuf>,
-    /// Variables of the chapter's program: where a GPU's libraries are.
-    pub worker_variables: Vec<(&'static str, OsString)>,
     /// The project's root, where contenders run.
     pub root: PathBuf,
     /// Weights given by the user.
@@ -161,8 +159,7 @@ fn export(setup: &Setup, arguments: &[String], file: &Path) -> Result<String, St
         .args(arguments)
         .arg("--out")
         .arg(file)
-        .current_dir(&setup.root)
-        .envs(setup.worker_variables.iter().cloned());
+        .current_dir(&setup.root);
     run(&mut command)?;
     text(file.to_owned())
 }
@@ -204,9 +201,6 @@ fn launch(
                 unsupported: false,
             });
         };
-        for (name, value) in &setup.worker_variables {
-            variables.push(((*name).to_owned(), value.clone()));
-        }
         return Ok(Launch {
             program: worker.clone(),
             arguments: std::iter::once(&"worker")

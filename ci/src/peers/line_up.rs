@@ -89,10 +89,11 @@ fn rungs(workload: &Workload) -> Vec<Contestant> {
 }
 
 fn engines(workload: &Workload) -> Vec<Contestant> {
-    const OURS: [(&str, &str); 3] = [
+    const OURS: [(&str, &str); 4] = [
         ("tch-prepacked", "tch, folded, prepacked for oneDNN"),
         ("onnxruntime", "ONNX Runtime, from Rust"),
         ("openvino", "OpenVINO, from Rust"),
+        ("openvino-streams", "OpenVINO, from Rust, one stream a core"),
     ];
     const PEERS: [(&str, &str); 4] = [
         ("pytorch-channels-last", "PyTorch, channels-last"),
@@ -100,7 +101,14 @@ fn engines(workload: &Workload) -> Vec<Contestant> {
         ("onnxruntime", "ONNX Runtime, from Python"),
         ("openvino", "OpenVINO, from Python"),
     ];
-    let ours = OURS.map(|(engine, label)| {
+    // tch has no quantised convolution, and one image cannot be shared out.
+    let takes_part = |engine: &str| match engine {
+        "tch-prepacked" => workload.dtype != "int8",
+        "openvino-streams" => workload.batch >= workload.threads && workload.threads > 1,
+        _ => true,
+    };
+    let ours = OURS.into_iter().filter(|(engine, _)| takes_part(engine));
+    let ours = ours.map(|(engine, label)| {
         let mut ours = with_malloc(engine, label, true, false);
         ours.id = format!("ours-{engine}");
         ours
@@ -112,7 +120,7 @@ fn engines(workload: &Workload) -> Vec<Contestant> {
         peer.id = engine.to_owned();
         peer
     });
-    ours.into_iter().chain(peers).collect()
+    ours.chain(peers).collect()
 }
 
 fn gpu() -> Vec<Contestant> {

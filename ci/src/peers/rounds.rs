@@ -351,7 +351,6 @@ mod tests {
             python: "/bin/sh".into(),
             script: engine.clone(),
             worker: Some(engine),
-            worker_variables: Vec::new(),
             root: folder.path().to_path_buf(),
             weights: None,
             cache: folder.path().to_path_buf(),

@@ -205,19 +205,24 @@ impl Network {
     /// Has each convolution, its bias, what the shortcut adds and relu computed by
     /// one kernel of cuDNN's, which writes its output to memory once. Fold first.
     ///
-    /// A projection has no relu of its own and stays a convolution; its bias joins
-    /// that of the layer that its output is added to.
+    /// A projection has no relu of its own and stays a convolution; its bias has joined
+    /// another, so that it needs no pass of its own.
     pub fn fuse(&mut self) {
+        self.join_biases();
+        for layer in self.blocks.iter_mut().flat_map(|block| &mut block.path) {
+            layer.fused = true;
+        }
+        self.stem.fused = true;
+    }
+
+    /// Moves the bias of each projection to the layer that its output is added to.
+    pub fn join_biases(&mut self) {
         for block in &mut self.blocks {
             let moved = block.projection.as_mut().and_then(|p| p.bias.take());
             if let (Some(moved), Some(last)) = (moved, block.path.last_mut()) {
                 last.bias = last.bias.take().map(|bias| bias + moved);
             }
-            for layer in &mut block.path {
-                layer.fused = true;
-            }
         }
-        self.stem.fused = true;
     }
     // ANCHOR_END: fuse
 
