@@ -2,8 +2,10 @@
 
 use std::{
     env,
+    fs::File,
+    io::Read,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use cpu_inference::engine::{Batch, Engine, EngineError, Logits, SetupError};
@@ -68,25 +70,43 @@ pub fn load() -> Result<String, SetupError> {
         Some(path) => std::path::absolute(&path).unwrap_or(path.into()),
         None => LIBRARY.from_setup()?,
     };
-    let environment = ort::init_from(&path).map_err(|error| {
-        // The message names the place; the user knows it from the variable.
-        let shown = path.file_name().unwrap_or(path.as_os_str());
-        let why = error.to_string();
-        let why = why.replace(&path.display().to_string(), &shown.to_string_lossy());
-        LIBRARY.unavailable(first_line(&why))
-    })?;
-    // What it would print is told by the errors that it returns. A second call changes nothing.
-    environment
-        .with_name("gpu-inference")
-        .with_telemetry(false)
-        .with_logger(Arc::new(
-            |_: LogLevel, _: &str, _: &str, _: &str, _: &str| {},
-        ))
-        .commit();
-    let version = ort::info()
-        .split([',', ' '])
-        .find_map(|part| part.strip_prefix("git-branch=rel-"));
-    Ok(version.unwrap_or("unknown").to_owned())
+    let loaded = LOADED.get_or_init(|| {
+        let environment = ort::init_from(&path).map_err(|error| {
+            // The message names the place; the user knows it from the variable.
+            let shown = path.file_name().unwrap_or(path.as_os_str());
+            let why = error.to_string();
+            let why = why.replace(&path.display().to_string(), &shown.to_string_lossy());
+            first_line(&why)
+        })?;
+        // What it would print is told by the errors that it returns.
+        environment
+            .with_name("gpu-inference")
+            .with_telemetry(false)
+            .with_logger(Arc::new(
+                |_: LogLevel, _: &str, _: &str, _: &str, _: &str| {},
+            ))
+            .commit();
+        Ok(version(&path))
+    });
+    loaded.clone().map_err(|why| LIBRARY.unavailable(why))
+}
+
+/// What came of opening the library, which a process does once: the crate ort takes a second
+/// attempt after a failed one for a success, and panics at the first call.
+static LOADED: OnceLock<Result<String, String>> = OnceLock::new();
+
+/// The library's version. Its functions do not tell; the name of its symbols' version does, which
+/// stands at the beginning of the file: `VERS_1.31.1`.
+fn version(path: &Path) -> String {
+    const BEGINNING: u64 = 1 << 20;
+    let mut bytes = vec![];
+    let read = File::open(path).and_then(|file| file.take(BEGINNING).read_to_end(&mut bytes));
+    let text = String::from_utf8_lossy(&bytes);
+    let found = text.split('\0').find_map(|word| word.strip_prefix("VERS_"));
+    match (read, found) {
+        (Ok(_), Some(version)) => version.to_owned(),
+        _ => "unknown".to_owned(),
+    }
 }
 
 /// A ResNet on ONNX Runtime.
@@ -128,16 +148,7 @@ impl OnnxRuntime {
             .and_then(|b| Ok(b.with_execution_providers(providers)?))
             .map_err(|error| LIBRARY.unavailable(first_line(error.message())))?;
         let session = builder.commit_from_file(path).map_err(refused)?;
-        let mut binding = session.create_binding().map_err(refused)?;
-        // The logits are wanted on the host, wherever they are computed.
-        MemoryInfo::new(
-            AllocationDevice::CPU,
-            0,
-            AllocatorType::Device,
-            MemoryType::CPUOutput,
-        )
-        .and_then(|host| binding.bind_output_to_device(OUTPUT, &host))
-        .map_err(refused)?;
+        let binding = session.create_binding().map_err(refused)?;
         Ok(OnnxRuntime {
             session,
             binding,
@@ -147,6 +158,19 @@ impl OnnxRuntime {
         })
     }
     // ANCHOR_END: open
+
+    /// Asks for the logits on the host, wherever they are computed. Memory that was bound for
+    /// another number of images is given back: it would be used again, and not fit.
+    fn bind_output(&mut self) -> ort::Result<()> {
+        self.binding.clear_outputs();
+        let host = MemoryInfo::new(
+            AllocationDevice::CPU,
+            0,
+            AllocatorType::Device,
+            MemoryType::CPUOutput,
+        )?;
+        self.binding.bind_output_to_device(OUTPUT, &host)
+    }
 }
 
 /// The providers in the order in which they are asked for each operator. What no one of them has
@@ -256,7 +280,7 @@ impl Staged for OnnxRuntime {
                     .and_then(|tensor| self.binding.bind_input(INPUT, &tensor))
             }
         };
-        bound.map_err(failed)?;
+        bound.and_then(|()| self.bind_output()).map_err(failed)?;
         self.staged = true;
         Ok(())
     }
