@@ -405,7 +405,11 @@ mod tests {
     #[test]
     fn every_engine_lies_where_it_is_looked_for() {
         let names = [
-            (Engine::OnnxRuntime, "engines/onnxruntime", "libonnxruntime."),
+            (
+                Engine::OnnxRuntime,
+                "engines/onnxruntime",
+                "libonnxruntime.",
+            ),
             (Engine::OpenVino, "engines/openvino", "libopenvino_c."),
         ];
         for platform in ["linux-x86_64", "linux-aarch64", "macos-arm64"] {
