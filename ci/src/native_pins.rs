@@ -403,6 +403,28 @@ mod tests {
     }
 
     #[test]
+    fn every_engine_lies_where_it_is_looked_for() {
+        let names = [
+            (
+                Engine::OnnxRuntime,
+                "engines/onnxruntime",
+                "libonnxruntime.",
+            ),
+            (Engine::OpenVino, "engines/openvino", "libopenvino_c."),
+        ];
+        for platform in ["linux-x86_64", "linux-aarch64", "macos-arm64"] {
+            let parts = committed_for(platform).select(&["engines"]).unwrap();
+            for (engine, path, name) in names {
+                let part = parts.iter().find(|part| part.engine == Some(engine));
+                let part = part.unwrap_or_else(|| panic!("{engine:?} on {platform}"));
+                assert_eq!(part.path, path);
+                let mut kept = part.wheel.iter().flat_map(|wheel| wheel.keep.values());
+                assert!(kept.any(|kept| kept.starts_with(name)), "{}", part.title);
+            }
+        }
+    }
+
+    #[test]
     fn cuda_is_only_there_on_linux() {
         let linux = committed_for("linux-x86_64");
         let cuda = [
