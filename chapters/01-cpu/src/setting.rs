@@ -65,6 +65,18 @@ impl Setting {
             _ => Device::Cpu.to_string(),
         }
     }
+
+    /// The device for a result's row: `device`, and for a GPU `device_name`, its product's.
+    pub fn described(&self) -> serde_json::Map<String, serde_json::Value> {
+        let mut map = serde_json::Map::new();
+        map.insert("device".into(), self.device_name().into());
+        if self.device.is_cuda()
+            && let Some(accelerator) = environment().accelerator
+        {
+            map.insert("device_name".into(), accelerator.name.into());
+        }
+        map
+    }
 }
 
 /// Tunes the allocator unless told not to; returns the name of its setting.

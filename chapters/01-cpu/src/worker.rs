@@ -254,7 +254,7 @@ struct LoadedTch {
     engine: TchEngine,
     input: Prepared,
     images: usize,
-    device: String,
+    settings: serde_json::Map<String, Value>,
 }
 
 /// Loads the network of a request `tch-<rung>`.
@@ -304,7 +304,7 @@ pub fn open_tch(request: &Load, setting: &Setting) -> anyhow::Result<Box<dyn Loa
         engine,
         input,
         images: request.batch,
-        device: setting.device_name(),
+        settings: setting.described(),
     }))
 }
 
@@ -320,9 +320,7 @@ impl Loaded for LoadedTch {
     }
 
     fn settings(&self) -> serde_json::Map<String, Value> {
-        let mut map = serde_json::Map::new();
-        map.insert("device".into(), json!(self.device));
-        map
+        self.settings.clone()
     }
 }
 

@@ -68,7 +68,7 @@ struct Fed {
     engine: TchEngine,
     feed: Feed,
     device: Device,
-    device_name: String,
+    settings: serde_json::Map<String, Value>,
     images: usize,
     /// The batch in host memory.
     source: Tensor,
@@ -114,7 +114,7 @@ pub fn open(request: &Load, setting: &Setting) -> anyhow::Result<Box<dyn Loaded>
         engine,
         feed,
         device: setting.device,
-        device_name: setting.device_name(),
+        settings: setting.described(),
         images: request.batch,
         source,
     }))
@@ -160,8 +160,7 @@ impl Loaded for Fed {
     }
 
     fn settings(&self) -> serde_json::Map<String, Value> {
-        let mut map = serde_json::Map::new();
-        map.insert("device".into(), json!(self.device_name));
+        let mut map = self.settings.clone();
         map.insert("feed".into(), json!(self.feed.name()));
         map
     }

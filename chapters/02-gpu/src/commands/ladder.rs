@@ -35,7 +35,7 @@ use crate::{
 /// Images whose logits are compared: few, since the other images of a batch tell the same.
 const COMPARED: usize = 2;
 /// Shortest turn on a GPU, in seconds: NVML's counter of energy moves ten times a second.
-const GPU_TURN: f64 = 0.4;
+const GPU_TURN: f64 = 0.3;
 /// Shortest turn on the CPU, in seconds.
 const CPU_TURN: f64 = 0.05;
 

@@ -41,11 +41,16 @@ pub fn run(args: &TuneArgs) -> anyhow::Result<u8> {
     output::finish(file, &args.output, table)
 }
 
+/// Largest batch for which cuDNN tries its kernels. It tries ten for each layer: above
+/// this, that would take longer than the measurement.
+const TUNED: usize = 512;
+
 /// libtorch with a batch of noise.
 struct Tch {
     engine: TchEngine,
     input: Option<Prepared>,
     batch: usize,
+    cuda: bool,
 }
 
 impl Subject for Tch {
@@ -53,6 +58,7 @@ impl Subject for Tch {
         // The old input's memory is free before the new one asks for some.
         self.input = None;
         self.batch = batch;
+        tch::Cuda::cudnn_set_benchmark(self.cuda && batch <= TUNED);
         let input = self.engine.made_on_device(batch);
         self.input = Some(input.map_err(|error| refused(error, batch))?);
         Ok(())
@@ -117,7 +123,6 @@ fn measure(args: &TuneArgs, setting: &Setting) -> anyhow::Result<ResultFile> {
     };
     let model = Model::open(&args.model.weights, wishes, quiet)?;
     let cuda = setting.device.is_cuda();
-    tch::Cuda::cudnn_set_benchmark(cuda);
     let (engine, rung, dtype) = load(args, &model, setting)?;
     let most = args
         .max_batch
@@ -134,6 +139,11 @@ fn measure(args: &TuneArgs, setting: &Setting) -> anyhow::Result<ResultFile> {
         side = model.side(),
     ));
     file.notes.push(format!("weights: {}", model.origin));
+    if cuda {
+        file.notes.push(format!(
+            "cuDNN's autotuner is on up to batch {TUNED}; above, its heuristics choose"
+        ));
+    }
     let row = |id: String, label: String, kind: &str, batch: usize| {
         Row::ok(id, label)
             .with("kind", kind)
@@ -154,6 +164,7 @@ fn measure(args: &TuneArgs, setting: &Setting) -> anyhow::Result<ResultFile> {
         engine,
         input: None,
         batch: 0,
+        cuda,
     };
     let mut points = vec![];
     let mut rows = vec![];
