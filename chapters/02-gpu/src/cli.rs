@@ -202,7 +202,8 @@ pub struct EnginesArgs {
     #[arg(long, value_name = "FILE")]
     pub onnx: Option<PathBuf>,
     /// Images in a batch; several sizes are measured one by one, the last alone with --quick.
-    #[arg(long, value_delimiter = ',', value_name = "N,...", default_value = "1,8", value_parser = batch)]
+    /// 1 and 8 if not given, and 64 as well on a GPU.
+    #[arg(long, value_delimiter = ',', value_name = "N,...", value_parser = batch)]
     pub batch: Vec<usize>,
     /// Rounds: in each, every engine is measured once, in turn.
     #[arg(long, default_value_t = 10, value_parser = count)]

@@ -207,7 +207,19 @@ pub fn measure(args: &EnginesArgs, setting: Setting) -> anyhow::Result<ResultFil
         Device::Cuda(index) => Device::Cuda(index),
         _ => Device::Cuda(0),
     };
-    let batches = match (args.output.quick, args.batch.as_slice()) {
+    if field.here != Device::Cpu {
+        // libtorch tries cuDNN's kernels and keeps the fastest, as the other engines do at load.
+        tch::Cuda::cudnn_set_benchmark(true);
+    }
+    let usual: &[usize] = match field.here {
+        Device::Cpu => &[1, 8],
+        _ => &[1, 8, 64],
+    };
+    let given = match args.batch.as_slice() {
+        [] => usual,
+        given => given,
+    };
+    let batches = match (args.output.quick, given) {
         (true, [.., last]) => std::slice::from_ref(last),
         (_, batches) => batches,
     };
@@ -235,7 +247,7 @@ pub fn measure(args: &EnginesArgs, setting: Setting) -> anyhow::Result<ResultFil
             }
         }
     }
-    let rounds = if args.output.quick { 3 } else { args.rounds };
+    let rounds = if args.output.quick { 2 } else { args.rounds };
     let bar = Progress::new(Some((rounds + 1) as u64), "rounds", quiet);
     for round in 0..=rounds {
         let mut left = vec![];

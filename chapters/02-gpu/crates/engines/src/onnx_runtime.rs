@@ -117,7 +117,8 @@ pub struct OnnxRuntime {
     provider: Provider,
     /// `[channels, height, width]`.
     image: [usize; 3],
-    staged: bool,
+    /// Images laid ready; 0 if none.
+    staged: usize,
 }
 
 impl OnnxRuntime {
@@ -154,7 +155,7 @@ impl OnnxRuntime {
             binding,
             provider,
             image,
-            staged: false,
+            staged: 0,
         })
     }
     // ANCHOR_END: open
@@ -218,9 +219,14 @@ fn execution_providers(
     }
 }
 
-/// Why a file does not open: not there to read, not a model, or more than this library can.
+/// Why a file does not open.
 fn refused(path: &Path, error: &ort::Error) -> SetupError {
-    let message = first_line(error.message());
+    sorted(path, error.code(), error.message())
+}
+
+/// Not there to read, not a model, more than this library can, or a cache of another GPU.
+fn sorted(path: &Path, code: ErrorCode, message: &str) -> SetupError {
+    let message = first_line(message);
     let shown = path.file_name().map_or(path, Path::new).to_owned();
     // Its own words, from ONNX Runtime's TensorRT provider.
     if message.contains("deserialize engine from cache") {
@@ -230,7 +236,7 @@ fn refused(path: &Path, error: &ort::Error) -> SetupError {
             remedy: "delete the cache folder and run again: it is built anew".into(),
         };
     }
-    match error.code() {
+    match code {
         ErrorCode::NotImplemented | ErrorCode::ExecutionProviderFailure => {
             SetupError::Unavailable {
                 engine: NAME,
@@ -247,10 +253,22 @@ fn refused(path: &Path, error: &ort::Error) -> SetupError {
     }
 }
 
-fn failed(error: ort::Error) -> EngineError {
-    EngineError::Library {
-        engine: NAME,
-        message: first_line(error.message()),
+/// How ONNX Runtime's arena and CUDA say that there is no memory.
+const OUT_OF_MEMORY: [&str; 3] = ["Failed to allocate memory", "out of memory", "bad_alloc"];
+
+/// * `images`: images in the batch that was under way
+fn failed(message: &str, images: usize) -> EngineError {
+    let (engine, short) = (NAME, first_line(message));
+    match OUT_OF_MEMORY.iter().any(|words| message.contains(words)) {
+        true => EngineError::OutOfMemory {
+            engine,
+            images,
+            message: short,
+        },
+        false => EngineError::Library {
+            engine,
+            message: short,
+        },
     }
 }
 
@@ -268,7 +286,9 @@ impl Engine for OnnxRuntime {
 impl Staged for OnnxRuntime {
     fn stage(&mut self, batch: Batch) -> Result<(), EngineError> {
         check(&batch, self.image)?;
-        self.staged = false;
+        self.staged = 0;
+        let images = batch.shape[0];
+        let failed = |error: ort::Error| failed(error.message(), images);
         let shape = batch.shape.map(|n| n as i64);
         let tensor = Tensor::from_array((shape, batch.pixels.to_vec())).map_err(failed)?;
         let bound = match self.provider {
@@ -281,15 +301,17 @@ impl Staged for OnnxRuntime {
             }
         };
         bound.and_then(|()| self.bind_output()).map_err(failed)?;
-        self.staged = true;
+        self.staged = images;
         Ok(())
     }
 
     // ANCHOR: run
     fn run(&mut self) -> Result<Logits, EngineError> {
-        if !self.staged {
+        if self.staged == 0 {
             return Err(nothing_staged(NAME));
         }
+        let images = self.staged;
+        let failed = |error: ort::Error| failed(error.message(), images);
         let outputs = self.session.run_binding(&self.binding).map_err(failed)?;
         let logits = outputs.get(OUTPUT).ok_or_else(|| EngineError::Library {
             engine: NAME,
@@ -302,4 +324,46 @@ impl Staged for OnnxRuntime {
         })
     }
     // ANCHOR_END: run
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_it_says_is_sorted() {
+        let path = Path::new("/somewhere/model.onnx");
+        let cache = "TensorRT EP could not deserialize engine from cache: /x/y_sm90.engine";
+        let text = sorted(path, ErrorCode::GenericFailure, cache).to_string();
+        assert!(
+            text.contains("TensorRT") && text.contains("delete the cache"),
+            "{text}"
+        );
+        let kernel = "Could not find an implementation for Conv(22)";
+        let lacks = sorted(path, ErrorCode::NotImplemented, kernel);
+        assert!(matches!(lacks, SetupError::Unavailable { .. }), "{lacks}");
+        let broken = sorted(path, ErrorCode::InvalidProtobuf, "Protobuf parsing failed.");
+        assert!(matches!(broken, SetupError::Model { .. }), "{broken}");
+        let text = broken.to_string();
+        assert!(
+            text.contains("model.onnx") && !text.contains("/somewhere"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn no_memory_is_told_from_other_failures() {
+        for text in [
+            "BFCArena::AllocateRawInternal Failed to allocate memory for requested buffer of size 9",
+            "CUDA failure 2: out of memory ; GPU=0",
+        ] {
+            let error = failed(text, 64);
+            assert!(
+                matches!(error, EngineError::OutOfMemory { images: 64, .. }),
+                "{error}"
+            );
+        }
+        let error = failed("Non-zero status code", 64);
+        assert!(matches!(error, EngineError::Library { .. }), "{error}");
+    }
 }
