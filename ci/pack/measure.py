@@ -96,7 +96,8 @@ def parts(device, python):
     if quick:
         inference = peers(
             "engines", "02-gpu", "peers-resnet18-32-b1-f32", 120, 60, python,
-            ["--quick", "--worker", "bin/gpu-inference"], "torch_libraries",
+            ["--quick", "--contender", "tch", "--contender", "onnxruntime", "--worker", "bin/gpu-inference"],
+            "torch_libraries",
         )
         trained, training_flags = "train-digits-w16", ["--quick", "--rounds", "1"]
     else:
