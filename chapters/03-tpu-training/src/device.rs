@@ -35,12 +35,12 @@ pub enum OpenError {
     #[error(transparent)]
     Plugin(#[from] PluginError),
     /// The plugin has no client here.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {cause}", path.display())]
     Client {
         /// The plugin.
         path: PathBuf,
-        /// What it said.
-        source: pjrt_runtime::Error,
+        /// What it said. Not a `source`: it is in the text, and would be told twice.
+        cause: pjrt_runtime::Error,
     },
     /// `--plugin` is of another device than `--device`.
     #[error(
@@ -182,9 +182,9 @@ fn start(platform: Platform, search: &SearchPath) -> Result<(Plugin, Client), Op
 }
 
 fn client(plugin: &Plugin) -> Result<Client, OpenError> {
-    Client::new(plugin, &options(plugin.path())).map_err(|source| OpenError::Client {
+    Client::new(plugin, &options(plugin.path())).map_err(|cause| OpenError::Client {
         path: plugin.path().to_owned(),
-        source,
+        cause,
     })
 }
 

@@ -62,7 +62,7 @@ pub enum TrainError {
     /// The loss is no number any more.
     #[error(
         "the loss is {loss} at step {step} of epoch {epoch} (step {total} in all); parameters \
-         after it are lost; try a smaller --lr, or --warmup-steps"
+         after it are lost; begin again with a smaller --lr or more --warmup-steps"
     )]
     Diverged {
         /// The epoch, from 1.
@@ -83,6 +83,21 @@ pub enum TrainError {
         expected: usize,
         /// What came.
         got: usize,
+    },
+    /// A place in another run.
+    #[error(
+        "step {step} of epoch {epoch}, after {losses} losses: no place in a run of {steps} steps \
+         an epoch; go on from a snapshot of this run"
+    )]
+    Place {
+        /// The epoch, from 0.
+        epoch: usize,
+        /// Steps taken in it.
+        step: usize,
+        /// Losses of those steps.
+        losses: usize,
+        /// Steps in an epoch of this run.
+        steps: usize,
     },
 }
 
@@ -324,8 +339,22 @@ impl Trainer {
     /// Goes on from a snapshot.
     ///
     /// # Errors
-    /// [`TrainError::Elements`] if it is of another network; the runtime's.
+    /// [`TrainError::Elements`] if it is of another network; [`TrainError::Place`] if it is of a
+    /// run with other epochs; the runtime's.
     pub fn restore(&mut self, snapshot: &Snapshot) -> Result<(), TrainError> {
+        let (epoch, step, losses) = (snapshot.epoch, snapshot.step, snapshot.losses.len());
+        let steps = self.plan.steps;
+        let total = epoch
+            .checked_add(1)
+            .and_then(|epochs| epochs.checked_mul(steps));
+        if step > steps || losses != step || total.is_none() {
+            return Err(TrainError::Place {
+                epoch,
+                step,
+                losses,
+                steps,
+            });
+        }
         let learned = self.learned().len();
         let slots = self.config.optimizer.slots();
         let names = slots.iter().flat_map(|slot| {

@@ -4,11 +4,13 @@
 mod harness;
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::Path,
     process::{Command, ExitCode},
 };
 
+use datasets::checkpoint::{self, Checkpoint, Description};
 use harness::Need;
 use pjrt_runtime::Platform;
 
@@ -27,6 +29,7 @@ fn main() -> ExitCode {
         a_folder_that_cannot_be_written_is_named,
         a_place_that_is_none_is_refused,
         a_model_of_another_network_is_refused,
+        a_full_disk_is_a_failure_and_told_once,
         requests_that_make_no_sense_are_answered,
     ];
     harness::run(&need, false, tests)
@@ -183,37 +186,19 @@ fn checkpoints(out: &Path) -> Vec<std::path::PathBuf> {
 
 fn a_truncated_checkpoint_is_passed_over_for_the_one_before(plugin: &Path) {
     let undisturbed = tempfile::tempdir().unwrap();
-    let words = ["--epochs", "3", "--warmup-steps", "0"];
+    let words = ["--epochs", "2"];
     train(plugin, undisturbed.path(), &words, 0);
     let scratch = tempfile::tempdir().unwrap();
-    train(
-        plugin,
-        scratch.path(),
-        &[
-            "--epochs",
-            "2",
-            "--warmup-steps",
-            "0",
-            "--schedule",
-            "constant",
-        ],
-        0,
-    );
+    train(plugin, scratch.path(), &words, 0);
     let newest = checkpoints(scratch.path()).pop().unwrap();
     let file = newest.join("model.safetensors");
     let bytes = fs::read(&file).unwrap();
     fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();
-    let words = [
-        "--epochs",
-        "2",
-        "--warmup-steps",
-        "0",
-        "--schedule",
-        "constant",
-        "--resume",
-    ];
+    let words = ["--epochs", "2", "--resume"];
     let message = train(plugin, scratch.path(), &words, 0);
     says(&message, &["passed over", "step-00000038"]);
+    let model = |out: &Path| fs::read(out.join("model.safetensors")).unwrap();
+    assert!(model(scratch.path()) == model(undisturbed.path()));
 }
 
 fn a_checkpoint_from_a_newer_version_is_refused(plugin: &Path) {
@@ -222,12 +207,12 @@ fn a_checkpoint_from_a_newer_version_is_refused(plugin: &Path) {
     for path in checkpoints(scratch.path()) {
         let state = path.join("state.json");
         let text = fs::read_to_string(&state).unwrap();
-        let newer = text.replacen("\"format_version\":1,", "\"format_version\":99,", 1);
+        let newer = text.replacen("\"format_version\":2,", "\"format_version\":99,", 1);
         assert_ne!(text, newer);
         fs::write(&state, newer).unwrap();
     }
     let message = train(plugin, scratch.path(), &["--epochs", "1", "--resume"], 2);
-    says(&message, &["expected format version 1 or older, got 99"]);
+    says(&message, &["expected format version 2 or older, got 99"]);
 }
 
 fn a_data_file_cut_short_is_named(plugin: &Path) {
@@ -271,28 +256,86 @@ fn a_place_that_is_none_is_refused(plugin: &Path) {
 
 fn a_model_of_another_network_is_refused(plugin: &Path) {
     let digits = Path::new(env!("CARGO_MANIFEST_DIR")).join("../01-cpu/weights/digits.safetensors");
-    let output = program(plugin)
-        .args(["evaluate", "--data", "digits", "--model"])
-        .arg(&digits)
-        .output()
-        .unwrap();
-    // Chapter 1's own model is one of ours: same names, same description.
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let ours = Checkpoint::open(&digits).unwrap();
     let scratch = tempfile::tempdir().unwrap();
+    // Its tensors, with the first filter for `channels`, under a description that says `width`.
+    let model = |name: &str, width: usize, channels: usize| {
+        let tensors: Vec<_> = ours
+            .tensors()
+            .map(|tensor| match tensor.name {
+                "conv1.weight" => {
+                    let shape = vec![tensor.shape[0], channels, 3, 3];
+                    let bytes = tensor.bytes.repeat(channels);
+                    (tensor.name.to_owned(), shape, tensor.dtype, bytes)
+                }
+                name => (
+                    name.to_owned(),
+                    tensor.shape.to_vec(),
+                    tensor.dtype,
+                    tensor.bytes.to_vec(),
+                ),
+            })
+            .collect();
+        let description = Description {
+            width: Some(width),
+            channels: Some(channels),
+            mean: Some(vec![0.5; channels]),
+            std: Some(vec![0.5; channels]),
+            ..ours.description.clone()
+        };
+        let path = scratch.path().join(name);
+        checkpoint::write(&path, &tensors, &description, &BTreeMap::new()).unwrap();
+        path
+    };
+    let evaluate = |path: &Path| {
+        let mut command = program(plugin);
+        let output = command.args(["evaluate", "--model"]).arg(path).output();
+        let output = output.unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), said)
+    };
+    let width = ours.description.width.unwrap();
+    // Written the same way and with its own description, it is accepted.
+    let (code, said) = evaluate(&model("ours", width, 1));
+    assert_eq!(code, Some(0), "{said}");
+    let (code, said) = evaluate(&model("wide", 2 * width, 1));
+    assert_eq!(code, Some(2), "{said}");
+    says(&said, &["wide", "conv1.weight"]);
+    let (code, said) = evaluate(&model("colour", width, 3));
+    assert_eq!(code, Some(2), "{said}");
+    says(&said, &["channels = 3, the data set 1"]);
+
     let cut = scratch.path().join("cut.safetensors");
     let bytes = fs::read(&digits).unwrap();
     fs::write(&cut, &bytes[..bytes.len() - 10]).unwrap();
-    let output = program(plugin)
-        .args(["evaluate", "--model"])
-        .arg(&cut)
+    let (code, said) = evaluate(&cut);
+    assert_eq!(code, Some(2), "{said}");
+    says(&said, &["cut.safetensors"]);
+}
+
+#[cfg(unix)]
+fn a_full_disk_is_a_failure_and_told_once(plugin: &Path) {
+    let scratch = tempfile::tempdir().unwrap();
+    // A limit on the size of files stands for the disk: 16 or 32 KiB, by the shell. Without
+    // the trap the system would end the program instead of failing its write.
+    let script = "trap '' XFSZ; ulimit -f 32; exec \"$0\" \"$@\"";
+    let output = Command::new("sh")
+        .args(["-c", script, env!("CARGO_BIN_EXE_tpu-training")])
+        .args(["train", "--device", "cpu", "--width", "4", "--epochs", "1"])
+        .args(["--conv", "products", "--quiet", "--out"])
+        .arg(scratch.path())
+        .env("PJRT_PLUGIN_LIBRARY_PATH", plugin)
         .output()
         .unwrap();
-    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    says(&said, &["cannot write the checkpoint"]);
+    assert_eq!(said.matches("File too large").count(), 1, "{said}");
+    assert!(checkpoints(scratch.path()).is_empty());
 }
+
+#[cfg(not(unix))]
+fn a_full_disk_is_a_failure_and_told_once(_plugin: &Path) {}
 
 fn requests_that_make_no_sense_are_answered(plugin: &Path) {
     use std::{io::Write, process::Stdio};

@@ -28,9 +28,10 @@ use crate::{
     data_set::{DataError, DataSet},
     device::{self, Opened},
     failure::Refused,
+    run_folder::RunFolder,
     store::Place,
     trainer::Driving,
-    training_run::{self, News, Outcome, RunOptions},
+    training_run::{self, News, Outcome, RunError, RunOptions},
 };
 
 /// Runs the command: exit code 130 if it was interrupted and saved.
@@ -78,20 +79,22 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<u8> {
     let stop = stop_on_interrupt()?;
     let opened = open(&args.device, &progress)?;
     let options = RunOptions {
-        out: out.clone(),
-        keep: args.keep,
         resume: args.resume,
+        default_warmup: args.learning.warmup_steps.is_none(),
         driving: driving(&args.driving, &opened),
     };
+    let mut folder = RunFolder::open(&out, args.keep).map_err(RunError::from)?;
     let tell = |news: News<'_>| tell(&progress, &config, &news);
-    let outcome = training_run::train(&opened, &config, &data, &options, &stop, tell)?;
+    let outcome = training_run::train(&opened, &config, &data, &mut folder, &options, &stop, tell)?;
     progress.finish();
 
     let file = result_file(&config, &data, options.driving, &opened, &outcome);
     let written = match args.dry_run {
         true => None,
-        false => Some(write_result(&file, &out)?),
+        // While the folder is still this run's.
+        false => Some(folder.write_file("result.json", &file.to_text()?)?),
     };
+    drop(folder);
     match args.json {
         true => print_line(&serde_json::to_string(&file)?)?,
         false => print_summary(&outcome, written.as_deref())?,
@@ -244,6 +247,7 @@ fn tell(progress: &Progress, config: &TrainConfig, news: &News<'_>) {
             ));
         }
         News::Skipped(checkpoint) => progress.warn(&format!("passed over {checkpoint}")),
+        News::NotRemoved(why) => progress.warn(&format!("an older checkpoint stays: {why}")),
         News::Compiled { seconds } => {
             progress.println(&format!("compiled in {}", human::duration(*seconds)));
         }
@@ -283,19 +287,16 @@ fn result_file(
         file.notes.push("stopped before its last epoch".into());
     }
     let with_workload = |row: Row| workload(row, config, data, driving, opened);
-    let seconds: Vec<f64> = outcome.epochs.iter().map(|epoch| epoch.seconds).collect();
+    // Neither stopped nor begun before a resume.
     let complete: Vec<_> = outcome
         .epochs
         .iter()
-        .filter(|epoch| !epoch.stopped)
+        .filter(|epoch| !epoch.stopped && epoch.images == epoch.losses.len() * config.batch)
         .collect();
     let mut whole = with_workload(Row::ok("run", "the whole run"))
-        .with_metric("training_seconds", seconds.iter().sum())
+        .with_metric("training_seconds", outcome.seconds)
         .with_metric("compile_seconds", outcome.compile_seconds);
-    if let (Some(first), true) = (
-        complete.first(),
-        complete.iter().all(|e| e.images == complete[0].images),
-    ) {
+    if let Some(first) = complete.first() {
         let transfers = first.transfers;
         whole = whole
             .with_metric(
@@ -390,23 +391,8 @@ pub fn depends_on() -> Vec<String> {
     paths.map(str::to_owned).to_vec()
 }
 
-/// Writes the result beside the checkpoints; returns where.
-fn write_result(file: &ResultFile, out: &Place) -> anyhow::Result<String> {
-    const NAME: &str = "result.json";
-    if let Place::Local(folder) = out {
-        let path = folder.join(NAME);
-        file.write(&path)?;
-        return Ok(path.display().to_string());
-    }
-    file.validate()?;
-    let text = serde_json::to_string_pretty(file)?;
-    out.open()?.write(NAME, text.as_bytes())?;
-    Ok(out.join(NAME).to_string())
-}
-
 fn print_summary(outcome: &Outcome, written: Option<&str>) -> anyhow::Result<()> {
-    let seconds: f64 = outcome.epochs.iter().map(|epoch| epoch.seconds).sum();
-    let images: usize = outcome.epochs.iter().map(|epoch| epoch.images).sum();
+    let (images, seconds) = (outcome.images, outcome.seconds);
     print_line(&format!(
         "trained {images} images in {} ({}), compiled in {}",
         human::duration(seconds),

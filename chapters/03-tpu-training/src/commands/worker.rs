@@ -33,6 +33,7 @@ use crate::{
     config::{ConvStyle, LoopStyle, Optimizer, Precision, TrainConfig},
     data_set::{DataSet, Pixels},
     device::{self, OpenError, Opened},
+    failure,
     order::Order,
     parameters::Role,
     schedule::Shape,
@@ -106,7 +107,7 @@ pub fn run() -> anyhow::Result<u8> {
     for line in io::stdin().lock().split(b'\n') {
         let line = line.context("cannot read requests from stdin")?;
         let answer = answer(&line, &mut loaded).unwrap_or_else(|error| {
-            let mut answer = json!({ "error": format!("{error:#}") });
+            let mut answer = json!({ "error": failure::text(&error) });
             if error.downcast_ref::<OpenError>().is_some() {
                 answer["unsupported"] = json!(true);
             }
