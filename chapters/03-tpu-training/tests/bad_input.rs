@@ -13,6 +13,7 @@ use std::{
 use datasets::checkpoint::{self, Checkpoint, Description};
 use harness::Need;
 use pjrt_runtime::Platform;
+use tpu_training::{run_folder::RunFolder, store::Place};
 
 fn main() -> ExitCode {
     let need = Need::plugin(Platform::Cpu);
@@ -30,6 +31,8 @@ fn main() -> ExitCode {
         a_place_that_is_none_is_refused,
         a_model_of_another_network_is_refused,
         a_full_disk_is_a_failure_and_told_once,
+        flags_that_would_mean_nothing_are_refused,
+        learning_leaves_a_run_that_goes_on_alone,
         requests_that_make_no_sense_are_answered,
     ];
     harness::run(&need, false, tests)
@@ -79,7 +82,7 @@ fn numbers_that_cannot_be_trained_with_are_refused(plugin: &Path) {
         ),
         (&["--batch", "1"], &["batch = 1", "at least 2"]),
         (&["--batch", "0"], &["from 1 to"]),
-        (&["--epochs", "0"], &["epochs = 0"]),
+        (&["--epochs", "0"], &["from 1 to"]),
         (
             &["--epochs", "1", "--warmup-steps", "20"],
             &["warmup-steps = 20", "19 steps"],
@@ -336,6 +339,81 @@ fn a_full_disk_is_a_failure_and_told_once(plugin: &Path) {
 
 #[cfg(not(unix))]
 fn a_full_disk_is_a_failure_and_told_once(_plugin: &Path) {}
+
+fn flags_that_would_mean_nothing_are_refused(plugin: &Path) {
+    let cases: [(&[&str], &[&str]); 11] = [
+        (
+            &["train", "--epochs", "18446744073709551615"],
+            &["a count from 1 to 1000000"],
+        ),
+        (
+            &["train", "--compile-for", "v5e:1x1", "--lr", "0.3"],
+            &["--lr has no meaning with --compile-for"],
+        ),
+        (
+            &["train", "--compile-for", "v5e:1x1", "--steps-per-call", "4"],
+            &["--steps-per-call has no meaning"],
+        ),
+        (
+            &["train", "--compile-for", "v5e:1x1", "--resume"],
+            &["--resume has no meaning"],
+        ),
+        (
+            &["train", "--compile-for", "v5e:1x1", "--momentum", "2"],
+            &["momentum = 2"],
+        ),
+        (
+            &["compile-for", "v5e:1x1", "--batch", "60000"],
+            &["--batch 60000", "50000 rows"],
+        ),
+        (
+            &["compile-for", "v5e:1x1", "--data-dir", "somewhere"],
+            &["--data-dir", "leave it out"],
+        ),
+        (
+            &["steps-per-call", "--steps", "100000", "--batch", "65536"],
+            &["--steps 100000 with --batch 65536", "smaller batch"],
+        ),
+        (&["conv-forms", "--images", "0"], &["from 1 to 1024"]),
+        (
+            &["learn", "--only", "trian"],
+            &["--only trian", "train-digits, steps-per-call"],
+        ),
+        // There is such a measurement, but not a quick one.
+        (
+            &["learn", "--quick", "--only", "inference"],
+            &["--only inference", "compile-for-digits"],
+        ),
+    ];
+    let scratch = tempfile::tempdir().unwrap();
+    for (words, parts) in cases {
+        let mut command = program(plugin);
+        let output = command.args(words).current_dir(scratch.path()).output();
+        let output = output.unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{words:?}\n{said}");
+        says(&said, parts);
+    }
+    assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 0);
+}
+
+fn learning_leaves_a_run_that_goes_on_alone(plugin: &Path) {
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = scratch.path().join("train-digits");
+    let run = RunFolder::open(&Place::from(folder.as_path()), 1).unwrap();
+    run.write_file("model.safetensors", b"of the run that goes on")
+        .unwrap();
+    let mut command = program(plugin);
+    let output = command
+        .args(["learn", "--quick", "--only", "train-digits", "--out"])
+        .arg(scratch.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    says(&said, &["train-digits", "in use by another run"]);
+    assert!(folder.join("model.safetensors").is_file());
+}
 
 fn requests_that_make_no_sense_are_answered(plugin: &Path) {
     use std::{io::Write, process::Stdio};

@@ -426,25 +426,25 @@ fn a_run_goes_on_with_its_own_data_only(plugin: &Path) {
 
 fn a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_checkpoint(plugin: &Path) {
     let scratch = folder();
-    // So large a rate that parameters overflow, but not in the warm-up of the first epoch.
-    let words = [
-        "--epochs",
-        "30",
-        "--lr",
-        "1e30",
-        "--schedule",
-        "constant",
-        "--warmup-steps",
-        "500",
-    ];
+    // A rate that rises slowly enough to survive the first epoch, and too far for the second.
+    let words = ["--epochs", "30", "--lr", "300", "--schedule", "constant"];
+    let words = [&words[..], &["--warmup-steps", "200"]].concat();
     let output = train(plugin, scratch.path(), &words).output().unwrap();
-    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
     let message = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    let error = message.lines().last().unwrap();
     assert!(
-        message.contains("the loss is NaN at step") || message.contains("the loss is inf at step"),
-        "{message}"
+        error.contains("the loss is NaN at step") || error.contains("the loss is inf at step"),
+        "{error}"
     );
-    assert!(message.contains("--lr"), "{message}");
+    let kept = newest_checkpoint(scratch.path()).expect("the first epoch's checkpoint");
+    assert!(state(&kept)["progress"]["epoch"].as_u64() > Some(0));
+    let kept = kept.parent().unwrap().display().to_string();
+    assert_eq!(error.matches(&kept).count(), 1, "{error}");
+    assert_eq!(error.matches("the loss is").count(), 1, "{error}");
+    // What it advises is possible: to resume with another rate is not.
+    assert!(error.contains("smaller --lr") && error.contains("in another folder"));
+    assert!(!error.contains("--resume"), "{error}");
     assert!(!scratch.path().join("model.safetensors").exists());
 }
 

@@ -40,18 +40,7 @@ use crate::{
 /// What failed, on what value, what to do next.
 pub fn run(args: &TrainArgs) -> anyhow::Result<u8> {
     if let Some(topology) = &args.compile_for {
-        return compile_for::run(&CompileForArgs {
-            topologies: vec![topology.clone()],
-            model: args.model.clone(),
-            image: None,
-            steps_per_call: args.driving.steps_per_call.unwrap_or(1),
-            inference: false,
-            usd_per_hour: None,
-            plugin: args.device.plugin.clone(),
-            out: None,
-            json: args.json,
-            quiet: args.quiet,
-        });
+        return compile(args, topology);
     }
     let data = match args.dry_run {
         true => DataSet::made_up(128, 8, 1, 10),
@@ -105,6 +94,51 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<u8> {
     })
 }
 
+/// Compiles the training step that the flags ask for, and trains nothing.
+fn compile(args: &TrainArgs, topology: &str) -> anyhow::Result<u8> {
+    let plain = TrainArgs::plain();
+    let (learning, driving) = (&args.learning, &args.driving);
+    let given = [
+        ("--epochs", learning.epochs.is_some()),
+        ("--lr", learning.learning_rate.is_some()),
+        ("--schedule", learning.schedule != plain.learning.schedule),
+        ("--warmup-steps", learning.warmup_steps.is_some()),
+        ("--seed", learning.seed != plain.learning.seed),
+        (
+            "--steps-per-call",
+            driving.steps_per_call.is_some_and(|steps| steps != 1),
+        ),
+        ("--loop", driving.loop_style != plain.driving.loop_style),
+        ("--device", args.device.device != plain.device.device),
+        ("--out", args.out != plain.out),
+        ("--resume", args.resume),
+        ("--keep", args.keep != plain.keep),
+        ("--lower", args.lower != plain.lower),
+        ("--quick", args.quick),
+        ("--dry-run", args.dry_run),
+    ];
+    if let Some((flag, _)) = given.iter().find(|(_, given)| *given) {
+        return Err(Refused(format!(
+            "{flag} has no meaning with --compile-for, which compiles one training step and runs \
+             nothing; leave one of the two out"
+        ))
+        .into());
+    }
+    let (optimizer, _) = optimizer(learning)?;
+    let wanted = CompileForArgs {
+        topologies: vec![topology.to_owned()],
+        model: args.model.clone(),
+        image: None,
+        inference: false,
+        usd_per_hour: None,
+        plugin: args.device.plugin.clone(),
+        out: None,
+        json: args.json,
+        quiet: args.quiet,
+    };
+    compile_for::run_for(&wanted, optimizer, !learning.no_augment)
+}
+
 /// The data set of a flag.
 ///
 /// # Errors
@@ -139,7 +173,30 @@ pub fn config(
     learning: &LearningArgs,
     data: &DataSet,
 ) -> anyhow::Result<TrainConfig> {
-    let (optimizer, rate) = match learning.optimizer {
+    let (optimizer, rate) = optimizer(learning)?;
+    let epochs = learning.epochs.unwrap_or(match model.data {
+        Data::Digits => 40,
+        Data::Cifar10 => 30,
+    });
+    let steps = epochs.saturating_mul(data.train.len() / model.batch);
+    Ok(TrainConfig {
+        network: network(model, data),
+        batch: model.batch,
+        epochs,
+        optimizer,
+        learning_rate: learning.learning_rate.unwrap_or(rate),
+        schedule: learning.schedule,
+        warmup_steps: learning.warmup_steps.unwrap_or(100.min(steps / 10)),
+        seed: learning.seed,
+        precision: model.precision,
+        augment: !learning.no_augment,
+        conv: model.conv,
+    })
+}
+
+/// The optimiser of the flags, and its usual learning rate.
+fn optimizer(learning: &LearningArgs) -> Result<(Optimizer, f64), Refused> {
+    Ok(match learning.optimizer {
         OptimizerName::Sgd => {
             let Optimizer::Sgd {
                 momentum,
@@ -157,7 +214,7 @@ pub fn config(
         OptimizerName::Adamw => {
             if let Some(momentum) = learning.momentum {
                 let wrong = format!("--momentum {momentum} belongs to SGD; leave it out for AdamW");
-                return Err(Refused(wrong).into());
+                return Err(Refused(wrong));
             }
             let Optimizer::AdamW {
                 beta1,
@@ -176,24 +233,6 @@ pub fn config(
             };
             (adamw, 1e-3)
         }
-    };
-    let epochs = learning.epochs.unwrap_or(match model.data {
-        Data::Digits => 40,
-        Data::Cifar10 => 30,
-    });
-    let steps = epochs.saturating_mul(data.train.len() / model.batch);
-    Ok(TrainConfig {
-        network: network(model, data),
-        batch: model.batch,
-        epochs,
-        optimizer,
-        learning_rate: learning.learning_rate.unwrap_or(rate),
-        schedule: learning.schedule,
-        warmup_steps: learning.warmup_steps.unwrap_or(100.min(steps / 10)),
-        seed: learning.seed,
-        precision: model.precision,
-        augment: !learning.no_augment,
-        conv: model.conv,
     })
 }
 
