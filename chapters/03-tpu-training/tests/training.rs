@@ -32,6 +32,8 @@ use tpu_training::{
 };
 
 fn main() -> ExitCode {
+    // While there is one thread.
+    pjrt_runtime::quiet_plugins();
     let need = Need::plugin(Platform::Cpu);
     let tests = tests![
         a_dry_run_takes_the_whole_path_and_leaves_nothing,

@@ -29,6 +29,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
+    bridge::floats,
     commands::train::plugin_versions,
     config::{ConvStyle, LoopStyle, Optimizer, Precision, TrainConfig},
     data_set::{DataSet, Pixels},
@@ -124,7 +125,8 @@ fn answer(line: &[u8], loaded: &mut Option<Loaded>) -> anyhow::Result<Value> {
             let start = Instant::now();
             *loaded = None;
             let (new, opened) = load(&request)?;
-            let compile_seconds = new.trainer.compile_time().as_secs_f64();
+            // A loop that does not divide the epoch has the single step beside it: not its time.
+            let compile_seconds = new.trainer.first_compile_time().as_secs_f64();
             *loaded = Some(new);
             let versions: BTreeMap<_, _> = plugin_versions(&opened).into_iter().collect();
             Ok(json!({"loaded": {
@@ -320,13 +322,6 @@ fn read_data(path: &Path, request: &Load) -> anyhow::Result<DataSet> {
     };
     data.check()?;
     Ok(data)
-}
-
-fn floats(bytes: &[u8]) -> Vec<f32> {
-    let elements = bytes.as_chunks::<4>().0.iter();
-    elements
-        .map(|element| f32::from_le_bytes(*element))
-        .collect()
 }
 
 /// Euclidean norms of the learned and of the running tensors, each as one vector.
