@@ -38,11 +38,13 @@ pub fn to_device(
 /// # Errors
 /// The plugin's; among them the failure of the computation that was to fill the buffer.
 pub fn read_f32(buffer: &Buffer) -> Result<Vec<f32>, pjrt_runtime::Error> {
-    let bytes = buffer.to_host()?;
-    Ok(bytes
-        .as_chunks::<4>()
-        .0
-        .iter()
+    Ok(floats(&buffer.to_host()?))
+}
+
+/// The f32 elements of little-endian bytes, as files and devices hold them.
+pub fn floats(bytes: &[u8]) -> Vec<f32> {
+    let elements = bytes.as_chunks::<4>().0.iter();
+    elements
         .map(|element| f32::from_le_bytes(*element))
-        .collect())
+        .collect()
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use accel::device::DeviceRequest;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, FromArgMatches, Parser, Subcommand, ValueEnum};
 use datasets::resnet::Arch;
 
 use crate::{
@@ -116,7 +116,7 @@ pub struct ModelArgs {
 #[derive(Clone, Debug, Args)]
 pub struct LearningArgs {
     /// Passes over the training rows; 40 for digits, 30 for CIFAR-10 if not given.
-    #[arg(long)]
+    #[arg(long, value_parser = positive)]
     pub epochs: Option<usize>,
     /// The optimiser.
     #[arg(long, value_enum, default_value = "sgd")]
@@ -204,6 +204,16 @@ pub struct TrainArgs {
     pub quiet: bool,
 }
 
+impl TrainArgs {
+    /// A command line without any flag: what tells a flag that was given from one that was not,
+    /// as far as that makes a difference.
+    pub fn plain() -> Self {
+        let command = TrainArgs::augment_args(clap::Command::new("train"));
+        let matches = command.get_matches_from(["train"]);
+        TrainArgs::from_arg_matches(&matches).expect("no flag of train is required")
+    }
+}
+
 /// How the graph reaches XLA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Lower {
@@ -252,9 +262,6 @@ pub struct CompileForArgs {
     /// Height and width of the images in pixels, in place of the data set's.
     #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(8..=1024))]
     pub image: Option<u32>,
-    /// Training steps in one execution.
-    #[arg(long, default_value_t = 1, value_name = "N", value_parser = steps)]
-    pub steps_per_call: usize,
     /// The inference program instead of the training step.
     #[arg(long)]
     pub inference: bool,
@@ -318,7 +325,8 @@ pub struct ConvFormsArgs {
         long,
         value_delimiter = ',',
         value_name = "PIXELS,...",
-        default_value = "8,32"
+        default_value = "8,32",
+        value_parser = pixels
     )]
     pub images: Vec<usize>,
     /// Where it computes.
@@ -381,6 +389,10 @@ fn width(text: &str) -> Result<usize, String> {
 
 fn batch(text: &str) -> Result<usize, String> {
     number(text, "a batch size", 65_536)
+}
+
+fn pixels(text: &str) -> Result<usize, String> {
+    number(text, "a number of pixels", 1024)
 }
 
 fn steps(text: &str) -> Result<usize, String> {

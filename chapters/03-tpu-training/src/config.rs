@@ -174,7 +174,11 @@ impl Optimizer {
         }
     }
 
-    fn check(&self) -> Result<(), ConfigError> {
+    /// Checks its numbers.
+    ///
+    /// # Errors
+    /// The first that is out of range, with the range.
+    pub fn check(&self) -> Result<(), ConfigError> {
         let share = |name, value: f64| match (0.0..1.0).contains(&value) {
             true => Ok(()),
             false => Err(out_of_range(name, value, "expected 0 <= value < 1")),
@@ -296,7 +300,10 @@ impl TrainConfig {
                 "expected a number over 0; 0.1 is usual for SGD, 0.001 for AdamW",
             ));
         }
-        let steps = self.epochs * (rows / self.batch);
+        let Some(steps) = self.epochs.checked_mul(rows / self.batch) else {
+            let expected = "more steps than can be counted; expected fewer";
+            return Err(out_of_range("epochs", self.epochs, expected));
+        };
         if self.warmup_steps > steps {
             return Err(out_of_range(
                 "warmup-steps",

@@ -49,6 +49,11 @@ impl ConvForms {
     }
 }
 
+/// Whether a convolution reads the images themselves: nothing learns from their gradient.
+pub fn is_first(conv: &Conv) -> bool {
+    conv.name == "conv1"
+}
+
 // ANCHOR: choice
 /// The fastest forms on XLA's CPU backend, by `tpu-training conv-forms`: forward, then the
 /// gradients by input and by filter.
@@ -56,9 +61,9 @@ fn on_cpu(conv: &Conv, side: usize) -> Forms {
     use ConvForm::{Columns, Convolution, Dense, Mixed, PaddedProducts, Patches, Products};
     let [forward, input_gradient, filter_gradient] = match (conv.kernel, conv.stride, side) {
         (1, ..) => [Products; 3],
-        // Three channels of colour, or one of grey: the input's gradient is never asked for.
-        _ if conv.input < 8 && side > 8 => [Convolution, Products, Convolution],
-        _ if conv.input < 8 => [PaddedProducts, Products, Patches],
+        // The first layer: the input's gradient is never asked for.
+        _ if is_first(conv) && side > 8 => [Convolution, Products, Convolution],
+        _ if is_first(conv) => [PaddedProducts, Products, Patches],
         (_, 2, 9..) => [Convolution, PaddedProducts, PaddedProducts],
         (_, 2, 5..) if conv.input < 32 => [Convolution, Columns, Products],
         (_, 2, 5..) => [Convolution, Products, Products],
@@ -94,3 +99,26 @@ fn in_cpu_loop(conv: &Conv, forms: Forms) -> Forms {
     }
 }
 // ANCHOR_END: loop
+
+#[cfg(test)]
+mod tests {
+    use datasets::resnet::{Arch, Config as Network, Stem};
+
+    use super::is_first;
+
+    #[test]
+    fn one_convolution_of_a_narrow_network_is_the_first() {
+        let network = Network {
+            arch: Arch::Resnet18,
+            stem: Stem::Small,
+            width: 4,
+            channels: 1,
+            classes: 10,
+        };
+        let convs = network.convs();
+        let first: Vec<_> = convs.iter().filter(|conv| is_first(conv)).collect();
+        assert_eq!(first.len(), 1);
+        assert_eq!(first[0].input, 1);
+        assert!(convs.iter().filter(|conv| conv.input < 8).count() > 1);
+    }
+}

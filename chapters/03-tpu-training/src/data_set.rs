@@ -9,6 +9,8 @@ use datasets::{
 };
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
 
 /// Why a data set cannot be trained on.
 #[derive(Debug, thiserror::Error)]
@@ -92,6 +94,22 @@ pub struct DataSet {
     pub validation: Vec<i32>,
     /// Rows to report, once.
     pub test: Vec<i32>,
+}
+
+/// What tells one data set from another: a run may go on from a checkpoint only on the data
+/// that it began with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Identity {
+    /// The data set's name.
+    pub name: String,
+    /// Rows to learn from.
+    pub training_rows: usize,
+    /// Rows to choose by.
+    pub validation_rows: usize,
+    /// Rows to report.
+    pub test_rows: usize,
+    /// SHA-256 of shape, pixels, labels and split, 64 lower-case hexadecimal digits.
+    pub sha256: String,
 }
 
 impl DataSet {
@@ -286,6 +304,41 @@ impl DataSet {
         Ok(())
     }
 
+    /// What tells it from other data sets. Reads every pixel.
+    pub fn identity(&self) -> Identity {
+        let mut hash = Sha256::new();
+        let mut numbers = |values: &mut dyn Iterator<Item = i32>| {
+            let values: Vec<u8> = values.flat_map(i32::to_le_bytes).collect();
+            // Its length first: what ends one list does not begin the next.
+            hash.update((values.len() as u64).to_le_bytes());
+            hash.update(&values);
+        };
+        numbers(&mut [self.side as i32, self.channels as i32].into_iter());
+        for rows in [&self.labels, &self.train, &self.validation, &self.test] {
+            numbers(&mut rows.iter().copied());
+        }
+        match &self.pixels {
+            Pixels::U8 { bytes, scale } => {
+                hash.update(scale.to_le_bytes());
+                hash.update(bytes);
+            }
+            Pixels::F32(values) => values
+                .iter()
+                .for_each(|value| hash.update(value.to_le_bytes())),
+        }
+        Identity {
+            name: self.name.clone(),
+            training_rows: self.train.len(),
+            validation_rows: self.validation.len(),
+            test_rows: self.test.len(),
+            sha256: hash
+                .finalize()
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect(),
+        }
+    }
+
     /// Fills in mean and deviation of the training rows, and checks the rest.
     fn normalised(mut self) -> Result<Self, DataError> {
         self.check()?;
@@ -357,6 +410,33 @@ mod tests {
                 labels: 1796
             })
         ));
+    }
+
+    #[test]
+    fn another_pixel_label_or_split_is_another_data_set() {
+        let data = DataSet::made_up(8, 2, 1, 2);
+        let changed = |change: fn(&mut DataSet)| {
+            let mut other = data.clone();
+            change(&mut other);
+            other.identity().sha256
+        };
+        assert_eq!(data.identity(), data.clone().identity());
+        let all = [
+            data.identity().sha256,
+            changed(|data| match &mut data.pixels {
+                Pixels::F32(values) => values[5] += 1.0,
+                Pixels::U8 { .. } => unreachable!("made-up pixels are f32"),
+            }),
+            changed(|data| data.labels.swap(0, 1)),
+            changed(|data| data.train.swap(0, 1)),
+            // The same rows, divided elsewhere.
+            changed(|data| {
+                let row = data.validation.remove(0);
+                data.train.push(row);
+            }),
+        ];
+        let different: std::collections::BTreeSet<_> = all.iter().collect();
+        assert_eq!(different.len(), all.len());
     }
 
     #[test]

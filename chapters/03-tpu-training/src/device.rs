@@ -35,12 +35,12 @@ pub enum OpenError {
     #[error(transparent)]
     Plugin(#[from] PluginError),
     /// The plugin has no client here.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {cause}", path.display())]
     Client {
         /// The plugin.
         path: PathBuf,
-        /// What it said.
-        source: pjrt_runtime::Error,
+        /// What it said. Not a `source`: it is in the text, and would be told twice.
+        cause: pjrt_runtime::Error,
     },
     /// `--plugin` is of another device than `--device`.
     #[error(
@@ -61,11 +61,8 @@ pub enum OpenError {
 /// the project's own folder.
 pub fn search_path(explicit: Option<&Path>) -> SearchPath {
     let root = checkout_root().unwrap_or_else(|| PathBuf::from("."));
-    SearchPath {
-        explicit: explicit.map(Path::to_owned),
-        environment: std::env::var_os("PJRT_PLUGIN_LIBRARY_PATH").filter(|path| !path.is_empty()),
-        folders: vec![root.join(".native/pjrt")],
-    }
+    let folders = vec![root.join(".native/pjrt")];
+    SearchPath::from_environment(explicit.map(Path::to_owned), folders)
 }
 
 /// Opens the device that was asked for.
@@ -96,7 +93,7 @@ pub fn open(request: DeviceRequest, plugin: Option<&Path>) -> Result<Opened, Ope
     };
     let (plugin, client) = opened;
     let platform = client.platform_name().to_owned();
-    if platform_of(&platform) != Some(selection.device.into_platform()) {
+    if platform_of(&platform) != Some(platform_for(selection.device)) {
         return Err(OpenError::OtherPlatform {
             path: plugin.path().to_owned(),
             got: platform,
@@ -151,17 +148,12 @@ fn shown(path: &Path) -> String {
     inside.unwrap_or(path).display().to_string()
 }
 
-trait IntoPlatform {
-    fn into_platform(self) -> Platform;
-}
-
-impl IntoPlatform for Device {
-    fn into_platform(self) -> Platform {
-        match self {
-            Device::Cpu => Platform::Cpu,
-            Device::Cuda(_) => Platform::Cuda,
-            Device::Tpu => Platform::Tpu,
-        }
+/// The platform that a device needs.
+fn platform_for(device: Device) -> Platform {
+    match device {
+        Device::Cpu => Platform::Cpu,
+        Device::Cuda(_) => Platform::Cuda,
+        Device::Tpu => Platform::Tpu,
     }
 }
 
@@ -182,9 +174,9 @@ fn start(platform: Platform, search: &SearchPath) -> Result<(Plugin, Client), Op
 }
 
 fn client(plugin: &Plugin) -> Result<Client, OpenError> {
-    Client::new(plugin, &options(plugin.path())).map_err(|source| OpenError::Client {
+    Client::new(plugin, &options(plugin.path())).map_err(|cause| OpenError::Client {
         path: plugin.path().to_owned(),
-        source,
+        cause,
     })
 }
 

@@ -32,8 +32,20 @@ pub fn report(error: &anyhow::Error) -> u8 {
         return exit::OK;
     }
     // stderr may be closed, too; there is no one left to tell.
-    let _ = writeln!(io::stderr(), "error: {error:#}");
+    let _ = writeln!(io::stderr(), "error: {}", text(error));
     code(error)
+}
+
+/// The error and its causes in one line, without those that its text has already: many errors
+/// tell their cause themselves.
+pub fn text(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }
 
 fn code(error: &anyhow::Error) -> u8 {
@@ -46,7 +58,7 @@ fn code(error: &anyhow::Error) -> u8 {
             || cause.is::<ScheduleError>()
             || cause.is::<UnsupportedArch>()
             || cause.is::<DataError>()
-            || cause.is::<datasets::checkpoint::CheckpointError>()
+            || cause.downcast_ref().is_some_and(refused_tensors)
             || cause.downcast_ref().is_some_and(refused_place)
             || cause.downcast_ref().is_some_and(refused_checkpoint)
             || cause.downcast_ref().is_some_and(refused_training)
@@ -77,6 +89,12 @@ fn refused_training(error: &TrainError) -> bool {
     )
 }
 
+/// Whether a file of tensors was refused. What cannot be written failed: a full disk.
+fn refused_tensors(error: &datasets::checkpoint::CheckpointError) -> bool {
+    use datasets::checkpoint::CheckpointError as Tensors;
+    !matches!(error, Tensors::Content { .. } | Tensors::Write { .. })
+}
+
 /// Whether the folder was refused before training began.
 fn refused_checkpoint(error: &CheckpointError) -> bool {
     matches!(
@@ -88,7 +106,6 @@ fn refused_checkpoint(error: &CheckpointError) -> bool {
             | CheckpointError::Newer { .. }
             | CheckpointError::OtherRun { .. }
             | CheckpointError::Config { .. }
-            | CheckpointError::Tensors(_)
     ) || matches!(error, CheckpointError::Store(error) if refused_place(error))
 }
 

@@ -29,6 +29,8 @@ pub struct Saved {
     pub checkpoint: String,
     /// The size of its files together.
     pub bytes: u64,
+    /// Why an older checkpoint could not be removed, if so. The next save tries again.
+    pub not_removed: Option<String>,
 }
 
 impl RunFolder {
@@ -105,8 +107,8 @@ impl RunFolder {
     /// Saves a checkpoint, then removes all but the newest `keep`.
     ///
     /// When this returns, the checkpoint is on the disk, or in the object store. To save the
-    /// same step again replaces its checkpoint. What cannot be removed is told as a warning and
-    /// tried again at the next save: the run goes on.
+    /// same step again replaces its checkpoint. What cannot be removed is told in
+    /// [`Saved::not_removed`] and tried again at the next save: the run goes on.
     ///
     /// # Errors
     /// [`CheckpointError::NotFinite`]; [`CheckpointError::OtherWriter`];
@@ -128,12 +130,11 @@ impl RunFolder {
         self.known.insert(step);
         let bytes = checkpoint::save(store, state, there.contains(&step))?;
         self.damaged.remove(&step);
-        if let Err(error) = self.prune(step) {
-            tracing::warn!("an older checkpoint stays: {error}");
-        }
+        let not_removed = self.prune(step).err().map(|error| error.to_string());
         Ok(Saved {
             checkpoint: self.address(&checkpoint::folder_name(step)),
             bytes,
+            not_removed,
         })
     }
 
@@ -162,12 +163,15 @@ impl RunFolder {
         Ok(self.address(name))
     }
 
-    /// Removes what is not among the newest `keep` whole checkpoints, of which `newest` is one.
-    fn prune(&mut self, newest: u64) -> Result<(), CheckpointError> {
-        let mut kept = 0;
+    /// Removes all whole checkpoints but `saved`, the one that was just saved, and the newest
+    /// `keep - 1` of the others; and those that are not whole.
+    fn prune(&mut self, saved: u64) -> Result<(), CheckpointError> {
+        let mut kept = 1;
         for step in checkpoint::steps(self.store.as_ref())?.into_iter().rev() {
-            let whole =
-                step == newest || (!self.damaged.contains(&step) && self.is_committed(step)?);
+            if step == saved {
+                continue;
+            }
+            let whole = !self.damaged.contains(&step) && self.is_committed(step)?;
             if whole && kept < self.keep {
                 kept += 1;
                 continue;

@@ -62,7 +62,7 @@ pub enum TrainError {
     /// The loss is no number any more.
     #[error(
         "the loss is {loss} at step {step} of epoch {epoch} (step {total} in all); parameters \
-         after it are lost; try a smaller --lr, or --warmup-steps"
+         after it are lost; begin again with a smaller --lr or more --warmup-steps"
     )]
     Diverged {
         /// The epoch, from 1.
@@ -83,6 +83,21 @@ pub enum TrainError {
         expected: usize,
         /// What came.
         got: usize,
+    },
+    /// A place in another run.
+    #[error(
+        "step {step} of epoch {epoch}, after {losses} losses: no place in a run of {steps} steps \
+         an epoch; go on from a snapshot of this run"
+    )]
+    Place {
+        /// The epoch, from 0.
+        epoch: usize,
+        /// Steps taken in it.
+        step: usize,
+        /// Losses of those steps.
+        losses: usize,
+        /// Steps in an epoch of this run.
+        steps: usize,
     },
 }
 
@@ -163,6 +178,7 @@ pub struct Trainer {
     many: Option<Executable>,
     evaluate: Option<(usize, Executable)>,
     compile_time: Duration,
+    first_compile_time: Duration,
     train_rows: Vec<i32>,
     order: Order,
     images: Buffer,
@@ -244,6 +260,7 @@ impl Trainer {
             many: None,
             evaluate: None,
             compile_time: Duration::ZERO,
+            first_compile_time: Duration::ZERO,
             train_rows: data.train.clone(),
             order: Order::Shuffled { seed: config.seed },
             state: vec![],
@@ -321,11 +338,31 @@ impl Trainer {
         self.compile_time
     }
 
+    /// The part of it for the first program. [`Trainer::compile`] begins with the one that
+    /// takes most steps: the loop, where there is one.
+    pub fn first_compile_time(&self) -> Duration {
+        self.first_compile_time
+    }
+
     /// Goes on from a snapshot.
     ///
     /// # Errors
-    /// [`TrainError::Elements`] if it is of another network; the runtime's.
+    /// [`TrainError::Elements`] if it is of another network; [`TrainError::Place`] if it is of a
+    /// run with other epochs; the runtime's.
     pub fn restore(&mut self, snapshot: &Snapshot) -> Result<(), TrainError> {
+        let (epoch, step, losses) = (snapshot.epoch, snapshot.step, snapshot.losses.len());
+        let steps = self.plan.steps;
+        let total = epoch
+            .checked_add(1)
+            .and_then(|epochs| epochs.checked_mul(steps));
+        if step > steps || losses != step || total.is_none() {
+            return Err(TrainError::Place {
+                epoch,
+                step,
+                losses,
+                steps,
+            });
+        }
         let learned = self.learned().len();
         let slots = self.config.optimizer.slots();
         let names = slots.iter().flat_map(|slot| {
@@ -434,7 +471,11 @@ impl Trainer {
         let text = program.stablehlo()?;
         let options = compile_options(&self.client, self.device);
         let executable = self.client.compile(&text, &options)?;
-        self.compile_time += start.elapsed();
+        let elapsed = start.elapsed();
+        if self.compile_time.is_zero() {
+            self.first_compile_time = elapsed;
+        }
+        self.compile_time += elapsed;
         Ok(executable)
     }
 

@@ -10,14 +10,14 @@ use std::{
 };
 
 use datasets::checkpoint::Description;
+use serde::Serialize;
 
 use crate::{
-    checkpoint::{CheckpointError, EpochRecord, NamedTensor, Progress, TrainingState},
+    checkpoint::{CheckpointError, EpochRecord, Loaded, NamedTensor, Progress, TrainingState},
     config::TrainConfig,
-    data_set::DataSet,
+    data_set::{DataSet, Identity},
     device::Opened,
     run_folder::RunFolder,
-    store::Place,
     trainer::{Driving, Epoch, Evaluation, Snapshot, TrainError, Trainer},
 };
 
@@ -31,10 +31,10 @@ pub enum RunError {
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
     /// The training failed; what was saved is still there.
-    #[error("{source}; the last good checkpoint is {folder}: --resume goes on from it")]
+    #[error("{cause}{}", after(cause, folder))]
     AfterCheckpoint {
-        /// What happened.
-        source: TrainError,
+        /// What happened. Not a `source`: it is in the text, and would be told twice.
+        cause: TrainError,
         /// Where the checkpoint is.
         folder: String,
     },
@@ -43,15 +43,25 @@ pub enum RunError {
     Json(#[from] serde_json::Error),
 }
 
-/// Where a run keeps its checkpoints, and how it is driven.
-#[derive(Clone, Debug)]
+/// What to do next, where there is a checkpoint.
+fn after(cause: &TrainError, folder: &str) -> String {
+    match cause {
+        // From the checkpoint, with its own settings, the run would come to the same step.
+        TrainError::Diverged { .. } => {
+            format!(", in another folder; the last good checkpoint stays: {folder}")
+        }
+        _ => format!("; the last good checkpoint is {folder}: --resume goes on from it"),
+    }
+}
+
+/// How a run begins, and how it is driven.
+#[derive(Clone, Copy, Debug)]
 pub struct RunOptions {
-    /// Folder or URL for checkpoints and the model.
-    pub out: Place,
-    /// Checkpoints that are kept, at least 1.
-    pub keep: usize,
     /// Go on from the newest checkpoint.
     pub resume: bool,
+    /// The configuration's warm-up is a default, which depends on the epochs: a run that goes
+    /// on takes its checkpoint's.
+    pub default_warmup: bool,
     /// How the host drives the device.
     pub driving: Driving,
 }
@@ -70,6 +80,8 @@ pub enum News<'a> {
     },
     /// A damaged checkpoint was passed over.
     Skipped(String),
+    /// An older checkpoint could not be removed, and why.
+    NotRemoved(String),
     /// The programs are compiled.
     Compiled {
         /// Seconds that it took.
@@ -98,6 +110,10 @@ pub struct Outcome {
     pub history: Vec<EpochRecord>,
     /// The epochs that were run now.
     pub epochs: Vec<Epoch>,
+    /// Images of the whole run's training steps, also those before a resume.
+    pub images: u64,
+    /// Seconds of the same steps.
+    pub seconds: f64,
     /// On the validation rows, after the last epoch.
     pub validation: Option<Evaluation>,
     /// On the test rows, once, after the last epoch.
@@ -116,6 +132,7 @@ const MAY_CHANGE: [&str; 1] = ["epochs"];
 // ANCHOR: train
 /// Trains to the last epoch, saving after each one.
 ///
+/// * `folder`: where checkpoints and the model go
 /// * `stop`: when it turns true, the run saves where it is and returns
 /// * `tell`: hears of progress
 ///
@@ -125,33 +142,48 @@ pub fn train(
     opened: &Opened,
     config: &TrainConfig,
     data: &DataSet,
+    folder: &mut RunFolder,
     options: &RunOptions,
     stop: &AtomicBool,
     mut tell: impl FnMut(News<'_>),
 ) -> Result<Outcome, RunError> {
-    let mut folder = RunFolder::open(&options.out, options.keep)?;
-    let mut run = Run {
-        trainer: Trainer::new(
-            &opened.client,
-            opened.ordinal,
-            config,
-            data,
-            options.driving,
-        )?,
-        config: serde_json::to_value(config)?,
-        description: description(config, data),
-        history: vec![],
-    };
-    let mut saved = None;
+    let mut config = config.clone();
+    let mut loaded = None;
     if options.resume {
-        saved = Some(run.resume(&mut folder, &mut tell)?);
+        let checkpoint = folder.latest()?;
+        let warmup = checkpoint.state.config["warmup_steps"].as_u64();
+        if let (Some(steps), true) = (warmup, options.default_warmup) {
+            config.warmup_steps = steps as usize;
+        }
+        loaded = Some(checkpoint);
     } else {
         folder.require_empty()?;
     }
+    let settings = serde_json::to_value(Settings {
+        config: &config,
+        data: data.identity(),
+    })?;
+    if let Some(loaded) = &loaded {
+        loaded.check_config(&settings, &MAY_CHANGE)?;
+    }
+    let (client, device) = (&opened.client, opened.ordinal);
+    let mut run = Run {
+        trainer: Trainer::new(client, device, &config, data, options.driving)?,
+        settings,
+        description: description(&config, data),
+        history: vec![],
+        epoch_seconds: 0.0,
+    };
+    let mut saved = match loaded {
+        Some(loaded) => Some(run.resume(loaded, &mut tell)?),
+        None => None,
+    };
 
     let mut outcome = Outcome {
         history: vec![],
         epochs: vec![],
+        images: 0,
+        seconds: 0.0,
         validation: None,
         test: None,
         compile_seconds: 0.0,
@@ -173,15 +205,16 @@ pub fn train(
         let epoch = run
             .trainer
             .train_epoch(go_on)
-            .map_err(|source| match &saved {
+            .map_err(|cause| match &saved {
                 Some(folder) => RunError::AfterCheckpoint {
-                    source,
+                    cause,
                     folder: String::clone(folder),
                 },
-                None => source.into(),
+                None => cause.into(),
             })?;
+        run.epoch_seconds += epoch.seconds;
         if epoch.stopped {
-            let place = folder.save(&run.state()?)?.checkpoint;
+            let place = run.save(folder, &mut tell)?;
             tell(News::Stopped { folder: &place });
             outcome.stopped = true;
             outcome.epochs.push(epoch);
@@ -189,7 +222,7 @@ pub fn train(
         }
         let validation = run.trainer.evaluate(&data.validation)?;
         run.record(&epoch, validation);
-        saved = Some(folder.save(&run.state()?)?.checkpoint);
+        saved = Some(run.save(folder, &mut tell)?);
         let record = &run.history[run.history.len() - 1];
         tell(News::Epoch {
             record,
@@ -212,10 +245,20 @@ pub fn train(
         outcome.model = Some(folder.publish_model(&run.state()?, &extra)?);
     }
     outcome.compile_seconds = run.trainer.compile_time().as_secs_f64();
+    outcome.images = run.trainer.total_steps() * config.batch as u64;
+    outcome.seconds = run.epoch_seconds + run.history.iter().map(|r| r.seconds).sum::<f64>();
     outcome.history = run.history;
     Ok(outcome)
 }
 // ANCHOR_END: train
+
+/// What a run's checkpoints say of it: another run may not go on from them.
+#[derive(Serialize)]
+struct Settings<'a> {
+    #[serde(flatten)]
+    config: &'a TrainConfig,
+    data: Identity,
+}
 
 /// What the model's file says of itself, so that chapter 1 need not be told.
 fn description(config: &TrainConfig, data: &DataSet) -> Description {
@@ -237,23 +280,23 @@ type Shapes = Vec<(String, Vec<usize>)>;
 
 struct Run {
     trainer: Trainer,
-    config: serde_json::Value,
+    settings: serde_json::Value,
     description: Description,
     history: Vec<EpochRecord>,
+    /// Seconds of the steps of the epoch in progress, also those before a resume.
+    epoch_seconds: f64,
 }
 
 impl Run {
-    /// Restores the newest good checkpoint; returns its folder.
+    /// Goes on from a checkpoint; returns its folder.
     fn resume(
         &mut self,
-        folder: &mut RunFolder,
+        mut loaded: Loaded,
         tell: &mut impl FnMut(News<'_>),
     ) -> Result<String, RunError> {
-        let mut loaded = folder.latest()?;
         for skipped in &loaded.skipped {
             tell(News::Skipped(skipped.to_string()));
         }
-        loaded.check_config(&self.config, &MAY_CHANGE)?;
         let (model, optimizer) = self.shapes();
         loaded.arrange(&model, &optimizer)?;
         let state = loaded.state;
@@ -266,6 +309,7 @@ impl Run {
             slots: data(state.optimizer),
         })?;
         self.history = state.history;
+        self.epoch_seconds = state.progress.epoch_seconds;
         tell(News::Resumed {
             folder: &loaded.checkpoint,
             epoch: state.progress.epoch,
@@ -288,6 +332,20 @@ impl Run {
         (model, optimizer.collect())
     }
 
+    /// Saves the state as it is; returns the checkpoint's folder.
+    fn save(
+        &self,
+        folder: &mut RunFolder,
+        tell: &mut impl FnMut(News<'_>),
+    ) -> Result<String, RunError> {
+        let saved = folder.save(&self.state()?)?;
+        if let Some(why) = saved.not_removed {
+            tell(News::NotRemoved(why));
+        }
+        Ok(saved.checkpoint)
+    }
+
+    /// Enters a complete epoch into the history, with its part before a resume.
     fn record(&mut self, epoch: &Epoch, validation: Evaluation) {
         let losses = epoch.losses.iter().map(|&loss| f64::from(loss));
         self.history.push(EpochRecord {
@@ -298,8 +356,8 @@ impl Run {
             learning_rate: self
                 .trainer
                 .learning_rate_at(self.trainer.total_steps() - 1),
-            images: epoch.images as u64,
-            seconds: epoch.seconds,
+            images: (epoch.losses.len() * self.trainer.config().batch) as u64,
+            seconds: std::mem::take(&mut self.epoch_seconds),
         });
     }
 
@@ -321,9 +379,10 @@ impl Run {
                 step_in_epoch: snapshot.step as u64,
                 seed: self.trainer.config().seed,
                 epoch_losses: snapshot.losses,
+                epoch_seconds: self.epoch_seconds,
             },
             description: self.description.clone(),
-            config: self.config.clone(),
+            config: self.settings.clone(),
             history: self.history.clone(),
         })
     }

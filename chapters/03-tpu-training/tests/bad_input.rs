@@ -4,13 +4,16 @@
 mod harness;
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::Path,
     process::{Command, ExitCode},
 };
 
+use datasets::checkpoint::{self, Checkpoint, Description};
 use harness::Need;
 use pjrt_runtime::Platform;
+use tpu_training::{run_folder::RunFolder, store::Place};
 
 fn main() -> ExitCode {
     let need = Need::plugin(Platform::Cpu);
@@ -27,6 +30,9 @@ fn main() -> ExitCode {
         a_folder_that_cannot_be_written_is_named,
         a_place_that_is_none_is_refused,
         a_model_of_another_network_is_refused,
+        a_full_disk_is_a_failure_and_told_once,
+        flags_that_would_mean_nothing_are_refused,
+        learning_leaves_a_run_that_goes_on_alone,
         requests_that_make_no_sense_are_answered,
     ];
     harness::run(&need, false, tests)
@@ -76,7 +82,7 @@ fn numbers_that_cannot_be_trained_with_are_refused(plugin: &Path) {
         ),
         (&["--batch", "1"], &["batch = 1", "at least 2"]),
         (&["--batch", "0"], &["from 1 to"]),
-        (&["--epochs", "0"], &["epochs = 0"]),
+        (&["--epochs", "0"], &["from 1 to"]),
         (
             &["--epochs", "1", "--warmup-steps", "20"],
             &["warmup-steps = 20", "19 steps"],
@@ -183,37 +189,19 @@ fn checkpoints(out: &Path) -> Vec<std::path::PathBuf> {
 
 fn a_truncated_checkpoint_is_passed_over_for_the_one_before(plugin: &Path) {
     let undisturbed = tempfile::tempdir().unwrap();
-    let words = ["--epochs", "3", "--warmup-steps", "0"];
+    let words = ["--epochs", "2"];
     train(plugin, undisturbed.path(), &words, 0);
     let scratch = tempfile::tempdir().unwrap();
-    train(
-        plugin,
-        scratch.path(),
-        &[
-            "--epochs",
-            "2",
-            "--warmup-steps",
-            "0",
-            "--schedule",
-            "constant",
-        ],
-        0,
-    );
+    train(plugin, scratch.path(), &words, 0);
     let newest = checkpoints(scratch.path()).pop().unwrap();
     let file = newest.join("model.safetensors");
     let bytes = fs::read(&file).unwrap();
     fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();
-    let words = [
-        "--epochs",
-        "2",
-        "--warmup-steps",
-        "0",
-        "--schedule",
-        "constant",
-        "--resume",
-    ];
+    let words = ["--epochs", "2", "--resume"];
     let message = train(plugin, scratch.path(), &words, 0);
     says(&message, &["passed over", "step-00000038"]);
+    let model = |out: &Path| fs::read(out.join("model.safetensors")).unwrap();
+    assert!(model(scratch.path()) == model(undisturbed.path()));
 }
 
 fn a_checkpoint_from_a_newer_version_is_refused(plugin: &Path) {
@@ -222,12 +210,12 @@ fn a_checkpoint_from_a_newer_version_is_refused(plugin: &Path) {
     for path in checkpoints(scratch.path()) {
         let state = path.join("state.json");
         let text = fs::read_to_string(&state).unwrap();
-        let newer = text.replacen("\"format_version\":1,", "\"format_version\":99,", 1);
+        let newer = text.replacen("\"format_version\":2,", "\"format_version\":99,", 1);
         assert_ne!(text, newer);
         fs::write(&state, newer).unwrap();
     }
     let message = train(plugin, scratch.path(), &["--epochs", "1", "--resume"], 2);
-    says(&message, &["expected format version 1 or older, got 99"]);
+    says(&message, &["expected format version 2 or older, got 99"]);
 }
 
 fn a_data_file_cut_short_is_named(plugin: &Path) {
@@ -271,27 +259,160 @@ fn a_place_that_is_none_is_refused(plugin: &Path) {
 
 fn a_model_of_another_network_is_refused(plugin: &Path) {
     let digits = Path::new(env!("CARGO_MANIFEST_DIR")).join("../01-cpu/weights/digits.safetensors");
-    let output = program(plugin)
-        .args(["evaluate", "--data", "digits", "--model"])
-        .arg(&digits)
-        .output()
-        .unwrap();
-    // Chapter 1's own model is one of ours: same names, same description.
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let ours = Checkpoint::open(&digits).unwrap();
     let scratch = tempfile::tempdir().unwrap();
+    // Its tensors, with the first filter for `channels`, under a description that says `width`.
+    let model = |name: &str, width: usize, channels: usize| {
+        let tensors: Vec<_> = ours
+            .tensors()
+            .map(|tensor| match tensor.name {
+                "conv1.weight" => {
+                    let shape = vec![tensor.shape[0], channels, 3, 3];
+                    let bytes = tensor.bytes.repeat(channels);
+                    (tensor.name.to_owned(), shape, tensor.dtype, bytes)
+                }
+                name => (
+                    name.to_owned(),
+                    tensor.shape.to_vec(),
+                    tensor.dtype,
+                    tensor.bytes.to_vec(),
+                ),
+            })
+            .collect();
+        let description = Description {
+            width: Some(width),
+            channels: Some(channels),
+            mean: Some(vec![0.5; channels]),
+            std: Some(vec![0.5; channels]),
+            ..ours.description.clone()
+        };
+        let path = scratch.path().join(name);
+        checkpoint::write(&path, &tensors, &description, &BTreeMap::new()).unwrap();
+        path
+    };
+    let evaluate = |path: &Path| {
+        let mut command = program(plugin);
+        let output = command.args(["evaluate", "--model"]).arg(path).output();
+        let output = output.unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), said)
+    };
+    let width = ours.description.width.unwrap();
+    // Written the same way and with its own description, it is accepted.
+    let (code, said) = evaluate(&model("ours", width, 1));
+    assert_eq!(code, Some(0), "{said}");
+    let (code, said) = evaluate(&model("wide", 2 * width, 1));
+    assert_eq!(code, Some(2), "{said}");
+    says(&said, &["wide", "conv1.weight"]);
+    let (code, said) = evaluate(&model("colour", width, 3));
+    assert_eq!(code, Some(2), "{said}");
+    says(&said, &["channels = 3, the data set 1"]);
+
     let cut = scratch.path().join("cut.safetensors");
     let bytes = fs::read(&digits).unwrap();
     fs::write(&cut, &bytes[..bytes.len() - 10]).unwrap();
-    let output = program(plugin)
-        .args(["evaluate", "--model"])
-        .arg(&cut)
+    let (code, said) = evaluate(&cut);
+    assert_eq!(code, Some(2), "{said}");
+    says(&said, &["cut.safetensors"]);
+}
+
+#[cfg(unix)]
+fn a_full_disk_is_a_failure_and_told_once(plugin: &Path) {
+    let scratch = tempfile::tempdir().unwrap();
+    // A limit on the size of files stands for the disk: 16 or 32 KiB, by the shell. Without
+    // the trap the system would end the program instead of failing its write.
+    let script = "trap '' XFSZ; ulimit -f 32; exec \"$0\" \"$@\"";
+    let output = Command::new("sh")
+        .args(["-c", script, env!("CARGO_BIN_EXE_tpu-training")])
+        .args(["train", "--device", "cpu", "--width", "4", "--epochs", "1"])
+        .args(["--conv", "products", "--quiet", "--out"])
+        .arg(scratch.path())
+        .env("PJRT_PLUGIN_LIBRARY_PATH", plugin)
         .output()
         .unwrap();
-    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    says(&said, &["cannot write the checkpoint"]);
+    assert_eq!(said.matches("File too large").count(), 1, "{said}");
+    assert!(checkpoints(scratch.path()).is_empty());
+}
+
+#[cfg(not(unix))]
+fn a_full_disk_is_a_failure_and_told_once(_plugin: &Path) {}
+
+fn flags_that_would_mean_nothing_are_refused(plugin: &Path) {
+    let cases: [(&[&str], &[&str]); 11] = [
+        (
+            &["train", "--epochs", "18446744073709551615"],
+            &["a count from 1 to 1000000"],
+        ),
+        (
+            &["train", "--compile-for", "v5e:1x1", "--lr", "0.3"],
+            &["--lr has no meaning with --compile-for"],
+        ),
+        (
+            &["train", "--compile-for", "v5e:1x1", "--steps-per-call", "4"],
+            &["--steps-per-call has no meaning"],
+        ),
+        (
+            &["train", "--compile-for", "v5e:1x1", "--resume"],
+            &["--resume has no meaning"],
+        ),
+        (
+            &["train", "--compile-for", "v5e:1x1", "--momentum", "2"],
+            &["momentum = 2"],
+        ),
+        (
+            &["compile-for", "v5e:1x1", "--batch", "60000"],
+            &["--batch 60000", "50000 rows"],
+        ),
+        (
+            &["compile-for", "v5e:1x1", "--data-dir", "somewhere"],
+            &["--data-dir", "leave it out"],
+        ),
+        (
+            &["steps-per-call", "--steps", "100000", "--batch", "65536"],
+            &["--steps 100000 with --batch 65536", "smaller batch"],
+        ),
+        (&["conv-forms", "--images", "0"], &["from 1 to 1024"]),
+        (
+            &["learn", "--only", "trian"],
+            &["--only trian", "train-digits, steps-per-call"],
+        ),
+        // There is such a measurement, but not a quick one.
+        (
+            &["learn", "--quick", "--only", "inference"],
+            &["--only inference", "compile-for-digits"],
+        ),
+    ];
+    let scratch = tempfile::tempdir().unwrap();
+    for (words, parts) in cases {
+        let mut command = program(plugin);
+        let output = command.args(words).current_dir(scratch.path()).output();
+        let output = output.unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{words:?}\n{said}");
+        says(&said, parts);
+    }
+    assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 0);
+}
+
+fn learning_leaves_a_run_that_goes_on_alone(plugin: &Path) {
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = scratch.path().join("train-digits");
+    let run = RunFolder::open(&Place::from(folder.as_path()), 1).unwrap();
+    run.write_file("model.safetensors", b"of the run that goes on")
+        .unwrap();
+    let mut command = program(plugin);
+    let output = command
+        .args(["learn", "--quick", "--only", "train-digits", "--out"])
+        .arg(scratch.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    says(&said, &["train-digits", "in use by another run"]);
+    assert!(folder.join("model.safetensors").is_file());
 }
 
 fn requests_that_make_no_sense_are_answered(plugin: &Path) {

@@ -77,11 +77,11 @@ fn an_inference_program_compiles_for_four_chips(plugin: &Path) {
 }
 
 fn train_takes_the_flag_too(plugin: &Path) {
-    let words = [&["train", "--compile-for", "v5e:1x1"], &SMALL[..]].concat();
-    assert_eq!(
-        result(&compile_for(plugin, &words)).rows[0].workload["program"],
-        "training"
-    );
+    let words = ["train", "--compile-for", "v5e:1x1", "--optimizer", "adamw"];
+    let words = [&words, &SMALL[..]].concat();
+    let file = result(&compile_for(plugin, &words));
+    assert_eq!(file.rows[0].workload["program"], "training");
+    assert_eq!(file.rows[0].workload["optimizer"], "adamw");
 }
 
 fn an_unknown_topology_is_refused_with_those_that_are_known(plugin: &Path) {

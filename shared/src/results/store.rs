@@ -121,24 +121,15 @@ impl ResultFile {
     /// Writes the file: makes the folders, writes beside the target, and renames, so
     /// that nobody ever sees half a file and an older one stays if anything fails.
     ///
-    /// Absolute paths in texts (command, notes, reasons, workload, ...) are reduced
-    /// before writing: inside the checkout to relative ones, elsewhere to their last
-    /// component.
+    /// The content is that of [`ResultFile::to_text`].
     ///
     /// # Errors
-    /// [`ResultError::Invalid`] if a value is wrong (nothing is written then),
+    /// Those of [`ResultFile::to_text`] (nothing is written then),
     /// [`ResultError::FileInTheWay`] if a folder cannot be made because of a file,
     /// [`ResultError::NotAFile`] if the target is a folder, and [`ResultError::Io`].
     pub fn write(&self, path: impl AsRef<Path>) -> Result<(), ResultError> {
         let path = path.as_ref();
-        let file = self.without_paths();
-        file.validate()?;
-        let text = json::to_text(&file)?;
-        if text.len() as u64 > MAX_BYTES {
-            return Err(ResultError::TooLarge {
-                bytes: text.len() as u64,
-            });
-        }
+        let text = self.to_text()?;
         let folder = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
@@ -155,6 +146,26 @@ impl ResultFile {
             path: path.to_path_buf(),
             source,
         })
+    }
+
+    /// The file's content, for whoever writes it elsewhere than [`ResultFile::write`]: JSON that
+    /// ends with a newline.
+    ///
+    /// Absolute paths in texts (command, notes, reasons, workload, ...) are reduced: inside
+    /// the checkout to relative ones, elsewhere to their last component.
+    ///
+    /// # Errors
+    /// [`ResultError::Invalid`] if a value is wrong, [`ResultError::TooLarge`].
+    pub fn to_text(&self) -> Result<Vec<u8>, ResultError> {
+        let file = self.without_paths();
+        file.validate()?;
+        let text = json::to_text(&file)?;
+        if text.len() as u64 > MAX_BYTES {
+            return Err(ResultError::TooLarge {
+                bytes: text.len() as u64,
+            });
+        }
+        Ok(text)
     }
 
     /// The same file with every text made fit to be published.

@@ -87,7 +87,7 @@ pub enum CheckpointError {
     },
     /// A number that a training cannot go on from.
     #[error(
-        "step {step}: {what} is not finite (NaN or infinity); nothing was saved, the last good checkpoint is as it was; lower the learning rate"
+        "step {step}: {what} is not finite (NaN or infinity); nothing was saved, the last good checkpoint is as it was; begin in another folder with a smaller --lr"
     )]
     NotFinite {
         /// The step that should have been saved.

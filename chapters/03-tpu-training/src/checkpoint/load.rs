@@ -18,7 +18,7 @@ pub struct Loaded {
     pub state: TrainingState,
     /// The path or URL of its folder.
     pub checkpoint: String,
-    /// Newer ones that could not be used, the newest first. Each was logged as a warning.
+    /// Newer ones that could not be used, the newest first: for the caller to tell.
     pub skipped: Vec<Skipped>,
 }
 
@@ -93,7 +93,7 @@ pub fn load_latest(place: &Place) -> Result<Loaded, CheckpointError> {
 
 /// The newest checkpoint of a store that is whole.
 ///
-/// One that is damaged is passed over, with a warning, in favour of the one before it. One that
+/// One that is damaged is passed over, and named, in favour of the one before it. One that
 /// cannot be *read*, because a disk fails or a server does not answer, is not: a run that went on
 /// from an older one would throw away what is there.
 ///
@@ -115,9 +115,6 @@ pub fn latest(store: &dyn Store) -> Result<Loaded, CheckpointError> {
                 steps = now;
                 continue;
             }
-        }
-        for skipped in result.iter().flat_map(|loaded| &loaded.skipped) {
-            tracing::warn!("{skipped}; going back to an older checkpoint");
         }
         return result;
     }

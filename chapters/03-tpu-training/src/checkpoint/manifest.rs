@@ -4,7 +4,7 @@
 //! lines after it:
 //!
 //! ```text
-//! {"format_version":1,"sha256":"0f3a...",
+//! {"format_version":2,"sha256":"0f3a...",
 //! "written_by":"tpu-training 0.1.0",
 //! ...
 //! ```
@@ -24,8 +24,10 @@ use super::{MODEL_FILE, OPTIMIZER_FILE, STATE_FILE};
 
 /// The version of the folder's format that this program writes, and the newest that it reads.
 ///
-/// It grows when a reader of the version before would go wrong.
-pub const FORMAT_VERSION: u64 = 1;
+/// It grows when a reader of the version before would go wrong. Version 2 has the data's identity
+/// in the configuration and the time of the epoch in progress. Version 1 is not read: it was never
+/// released, and cannot tell whether a run goes on with its own data.
+pub const FORMAT_VERSION: u64 = 2;
 
 /// The size and the hash of a file when it was written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -142,7 +144,9 @@ impl Manifest {
             });
         }
         if format_version != FORMAT_VERSION {
-            return Err(damaged(&format!("format_version {FORMAT_VERSION}")));
+            return Err(damaged(&format!(
+                "format_version {FORMAT_VERSION}, got {format_version}"
+            )));
         }
         let got = sha256(rest);
         if got != expected {

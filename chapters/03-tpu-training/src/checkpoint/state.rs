@@ -31,12 +31,14 @@ pub struct Progress {
     pub seed: u64,
     /// The loss of each of those steps, in nats, so that the epoch's mean counts them.
     pub epoch_losses: Vec<f32>,
+    /// Seconds that those steps took, so that the epoch's time counts them.
+    pub epoch_seconds: f64,
 }
 
 /// What came out of an epoch that is complete.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EpochRecord {
-    /// Its number, from 0.
+    /// Its number, from 1.
     pub epoch: u64,
     /// Steps since the run began, at its end.
     pub step: u64,

@@ -39,25 +39,47 @@ use crate::{
 /// compiler only counts their memory.
 const ROWS: usize = 50_000;
 
-/// Runs the command.
+/// Runs the command, for a step of SGD with augmentation.
 ///
 /// # Errors
-/// If there is no libtpu, or it knows no such topology, or the program does not compile.
+/// As [`run_for`].
 pub fn run(args: &CompileForArgs) -> anyhow::Result<u8> {
+    run_for(args, Optimizer::SGD, true)
+}
+
+/// Runs the command for any training step.
+///
+/// It is always one step: XLA counts the body of a loop once, however often it runs, so an
+/// estimate for a call of several steps would have the cost of one.
+///
+/// * `augment`: whether the step changes its images at random
+///
+/// # Errors
+/// If a flag makes no sense, there is no libtpu, it knows no such topology, or the program does
+/// not compile.
+pub fn run_for(args: &CompileForArgs, optimizer: Optimizer, augment: bool) -> anyhow::Result<u8> {
+    let batch = args.model.batch;
+    if batch > ROWS {
+        let wrong =
+            format!("--batch {batch}: the data set has {ROWS} rows; expected at most as many");
+        return Err(Refused(wrong).into());
+    }
+    if args.model.data_dir.is_some() {
+        let wrong = "--data-dir: compiling reads no data; leave it out";
+        return Err(Refused(wrong.into()).into());
+    }
+    optimizer.check()?;
     // While there is one thread, and before libtpu is loaded. On a machine that has TPUs, too:
     // this command uses none.
     for (name, value) in LIBTPU_WITHOUT_TPU {
         set_default_variable(name, value);
     }
     let progress = Progress::new(None, "programs", args.quiet);
-    let plan = plan(args)?;
+    let plan = plan(args, optimizer, augment)?;
     let side = side(args);
     let (what, program) = match args.inference {
         true => ("inference", plan.inference(side, plan.batch)?),
-        false => {
-            let steps = args.steps_per_call.min(plan.steps);
-            ("training step", plan.program(steps, LoopStyle::While)?)
-        }
+        false => ("training step", plan.program(1, LoopStyle::While)?),
     };
     let path = find_plugin(Platform::Tpu, &search_path(args.plugin.as_deref()))
         .map_err(crate::device::OpenError::from)?;
@@ -103,7 +125,7 @@ fn side(args: &CompileForArgs) -> usize {
     }
 }
 
-fn plan(args: &CompileForArgs) -> anyhow::Result<StepPlan> {
+fn plan(args: &CompileForArgs, optimizer: Optimizer, augment: bool) -> anyhow::Result<StepPlan> {
     let channels = match args.model.data {
         Data::Digits => 1,
         Data::Cifar10 => 3,
@@ -121,13 +143,13 @@ fn plan(args: &CompileForArgs) -> anyhow::Result<StepPlan> {
         network,
         arrays: parameters::arrays(&parameters),
         parameters,
-        optimizer: Optimizer::SGD,
+        optimizer,
         precision: args.model.precision,
         forms: ConvForms::new(args.model.conv, "tpu"),
         images: Images::of(&data),
         batch: args.model.batch,
         steps: ROWS / args.model.batch,
-        augmentation: Some(Augmentation::for_images(data.side, channels)),
+        augmentation: augment.then(|| Augmentation::for_images(data.side, channels)),
     })
 }
 
@@ -198,14 +220,8 @@ fn row(
         .with("image", side)
         .with("batch", plan.batch)
         .with("dtype", plan.precision.name())
-        .with(
-            "steps_per_call",
-            if args.inference {
-                1
-            } else {
-                args.steps_per_call
-            },
-        )
+        .with("optimizer", plan.optimizer.name())
+        .with("steps_per_call", 1)
         .with("chips_in_topology", estimate.chips)
         .with_metric("compile_seconds", estimate.compile_seconds)
         .with_metric("counted_flops", program.flops() as f64)
@@ -227,12 +243,7 @@ fn row(
     if let Some(bytes) = estimate.bytes_accessed {
         row = row.with_metric("estimated_accessed_bytes", bytes);
     }
-    let steps = if args.inference {
-        1
-    } else {
-        args.steps_per_call
-    };
-    let images = (plan.batch * steps) as f64;
+    let images = plan.batch as f64;
     let roofline = roofline_seconds(chip, estimate);
     if let Some(seconds) = roofline {
         row = row.with_metric("estimated_roofline_ms", 1e3 * seconds);

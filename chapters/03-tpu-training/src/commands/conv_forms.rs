@@ -73,8 +73,7 @@ pub fn run(args: &ConvFormsArgs) -> anyhow::Result<u8> {
     for &image in &args.images {
         for (conv, side) in shapes(args.width, image) {
             for (pass_name, pass) in PASSES {
-                // Nothing learns from the images' own gradient.
-                if pass == Pass::InputGradient && conv.input < 8 {
+                if pass == Pass::InputGradient && choice::is_first(&conv) {
                     continue;
                 }
                 let rows = measure(&opened, &conv, side, (pass_name, pass), args.batch, rounds)?;

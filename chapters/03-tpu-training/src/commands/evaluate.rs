@@ -11,6 +11,7 @@ use datasets::{
 use serde_json::json;
 
 use crate::{
+    bridge,
     cli::EvaluateArgs,
     commands::train::{data_set, open},
     config::{LoopStyle, TrainConfig},
@@ -91,13 +92,8 @@ fn described(description: &Description) -> Result<Network, Refused> {
 
 /// A tensor's elements. The file was checked: it has the name and the shape.
 fn values(file: &Checkpoint, parameter: &Parameter) -> Vec<f32> {
-    let bytes = file
-        .tensor(&parameter.name)
-        .map_or(&[][..], |view| view.bytes);
-    let elements = bytes.as_chunks::<4>().0.iter();
-    elements
-        .map(|element| f32::from_le_bytes(*element))
-        .collect()
+    let view = file.tensor(&parameter.name);
+    bridge::floats(view.map_or(&[], |view| view.bytes))
 }
 
 /// Images (NCHW), labels and logits of the test rows.

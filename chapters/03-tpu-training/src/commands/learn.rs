@@ -13,7 +13,7 @@ use accel::{
 };
 use anyhow::Context;
 
-use crate::cli::LearnArgs;
+use crate::{cli::LearnArgs, failure::Refused, run_folder::RunFolder, store::Place};
 
 /// One measurement of the chapter: the name of its file, and the arguments
 /// that a reader would type.
@@ -83,6 +83,18 @@ pub fn run(args: &LearnArgs) -> anyhow::Result<u8> {
             .is_none_or(|part| step.measurement.contains(part.as_str()));
         named && (!args.quick || step.quick.is_some())
     };
+    if !STEPS.iter().any(|step| wanted(&step)) {
+        let possible = STEPS
+            .iter()
+            .filter(|step| !args.quick || step.quick.is_some());
+        let possible: Vec<_> = possible.map(|step| step.measurement).collect();
+        return Err(Refused(format!(
+            "--only {}: no such measurement; expected a part of one of {}",
+            args.only.as_deref().unwrap_or_default(),
+            possible.join(", ")
+        ))
+        .into());
+    }
     let mut left_out = vec![];
     for step in STEPS.iter().filter(wanted) {
         let folder = args.out.join(step.measurement);
@@ -167,10 +179,14 @@ fn words(step: &Step, args: &LearnArgs, folder: &Path) -> Vec<String> {
 }
 
 /// Removes checkpoints and results of an earlier run, and nothing else.
+///
+/// # Errors
+/// If another run has the folder; if something cannot be removed.
 fn remove_run(folder: &Path) -> anyhow::Result<()> {
-    let Ok(entries) = std::fs::read_dir(folder) else {
-        return Ok(());
-    };
+    // Taken first: what is there may be a run that goes on.
+    let _taken = RunFolder::open(&Place::from(folder), 1)?;
+    let entries =
+        std::fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
     for entry in entries {
         let entry = entry?;
         let name = entry.file_name();

@@ -24,18 +24,13 @@ use crate::{
 /// # Errors
 /// What failed; a row that fails is a row of the result.
 pub fn run(args: &StepsPerCallArgs) -> anyhow::Result<u8> {
-    let longest = args.steps.iter().copied().max().unwrap_or(1).max(16);
-    if let Some(steps) = args.steps.iter().find(|&steps| longest % steps != 0) {
-        let wrong = format!("--steps {steps}: expected a divisor of the longest, {longest}");
-        return Err(Refused(wrong).into());
-    }
-    // Half of the made-up rows train: an epoch is as long as the longest call, so that
-    // every way runs the same steps and none is left over. Times do not depend on pixels.
     let (side, channels) = match args.model.data {
         Data::Digits => (8, 1),
         Data::Cifar10 => (32, 3),
     };
-    let data = DataSet::made_up(2 * longest * args.model.batch, side, channels, 10);
+    let rows = rows(&args.steps, args.model.batch, side * side * channels)?;
+    // Times do not depend on pixels.
+    let data = DataSet::made_up(rows, side, channels, 10);
     let config = TrainConfig {
         network: network(&args.model, &data),
         batch: args.model.batch,
@@ -122,6 +117,47 @@ pub fn run(args: &StepsPerCallArgs) -> anyhow::Result<u8> {
     finish(&file, args.out.as_ref(), args.json)
 }
 
+/// Shortest epoch, in steps.
+const EPOCH_STEPS: usize = 16;
+
+/// Most memory for the made-up images, in bytes. They are f32.
+const MOST_BYTES: usize = 1_000_000_000;
+
+/// How many made-up rows there are. Half of them train: an epoch is whole calls of every
+/// length, so that every way runs the same steps and none is left over.
+///
+/// * `elements`: of one image
+///
+/// # Errors
+/// [`Refused`] if their images would take too much memory.
+fn rows(steps: &[usize], batch: usize, elements: usize) -> Result<usize, Refused> {
+    let common = steps.iter().try_fold(1usize, |all, &steps| {
+        (all / greatest_common_divisor(all, steps)).checked_mul(steps)
+    });
+    let rows = common.and_then(|common| {
+        let epoch = EPOCH_STEPS.checked_next_multiple_of(common)?;
+        epoch.checked_mul(2)?.checked_mul(batch)
+    });
+    let bytes = |rows: &usize| rows.checked_mul(4 * elements);
+    rows.filter(|rows| bytes(rows).is_some_and(|bytes| bytes <= MOST_BYTES))
+        .ok_or_else(|| {
+            let steps: Vec<_> = steps.iter().map(ToString::to_string).collect();
+            Refused(format!(
+                "--steps {} with --batch {batch}: the images of an epoch that all of them divide \
+                 take more than {}; expected fewer steps, or a smaller batch",
+                steps.join(","),
+                human::bytes(MOST_BYTES as u64),
+            ))
+        })
+}
+
+fn greatest_common_divisor(mut a: usize, mut b: usize) -> usize {
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    a
+}
+
 /// Writes the file where wanted, and prints it where wanted.
 ///
 /// # Errors
@@ -149,5 +185,34 @@ fn label(driving: Driving) -> String {
         (1, _) => "one step a call".into(),
         (steps, LoopStyle::While) => format!("{steps} steps in a while loop"),
         (steps, LoopStyle::Unroll) => format!("{steps} steps written out"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::rows;
+
+    #[test]
+    fn every_call_divides_the_epoch() {
+        for (steps, epoch) in [
+            (vec![1, 4, 16], 16),
+            (vec![3], 18),
+            (vec![1, 5, 10], 20),
+            (vec![6, 4], 24),
+            (vec![32], 32),
+        ] {
+            assert_eq!(rows(&steps, 64, 64).unwrap(), 2 * epoch * 64, "{steps:?}");
+        }
+    }
+
+    #[test]
+    fn an_epoch_beyond_all_memory_is_refused() {
+        for (steps, batch) in [
+            (vec![100_000], 65_536),
+            (vec![99_989, 99_991, 99_971, 99_961], 2),
+        ] {
+            let error = rows(&steps, batch, 64).unwrap_err().to_string();
+            assert!(error.contains("more than 1.00 GB"), "{error}");
+        }
     }
 }

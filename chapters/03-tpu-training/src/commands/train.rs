@@ -28,9 +28,10 @@ use crate::{
     data_set::{DataError, DataSet},
     device::{self, Opened},
     failure::Refused,
+    run_folder::RunFolder,
     store::Place,
     trainer::Driving,
-    training_run::{self, News, Outcome, RunOptions},
+    training_run::{self, News, Outcome, RunError, RunOptions},
 };
 
 /// Runs the command: exit code 130 if it was interrupted and saved.
@@ -39,18 +40,7 @@ use crate::{
 /// What failed, on what value, what to do next.
 pub fn run(args: &TrainArgs) -> anyhow::Result<u8> {
     if let Some(topology) = &args.compile_for {
-        return compile_for::run(&CompileForArgs {
-            topologies: vec![topology.clone()],
-            model: args.model.clone(),
-            image: None,
-            steps_per_call: args.driving.steps_per_call.unwrap_or(1),
-            inference: false,
-            usd_per_hour: None,
-            plugin: args.device.plugin.clone(),
-            out: None,
-            json: args.json,
-            quiet: args.quiet,
-        });
+        return compile(args, topology);
     }
     let data = match args.dry_run {
         true => DataSet::made_up(128, 8, 1, 10),
@@ -78,20 +68,22 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<u8> {
     let stop = stop_on_interrupt()?;
     let opened = open(&args.device, &progress)?;
     let options = RunOptions {
-        out: out.clone(),
-        keep: args.keep,
         resume: args.resume,
+        default_warmup: args.learning.warmup_steps.is_none(),
         driving: driving(&args.driving, &opened),
     };
+    let mut folder = RunFolder::open(&out, args.keep).map_err(RunError::from)?;
     let tell = |news: News<'_>| tell(&progress, &config, &news);
-    let outcome = training_run::train(&opened, &config, &data, &options, &stop, tell)?;
+    let outcome = training_run::train(&opened, &config, &data, &mut folder, &options, &stop, tell)?;
     progress.finish();
 
     let file = result_file(&config, &data, options.driving, &opened, &outcome);
     let written = match args.dry_run {
         true => None,
-        false => Some(write_result(&file, &out)?),
+        // While the folder is still this run's.
+        false => Some(folder.write_file("result.json", &file.to_text()?)?),
     };
+    drop(folder);
     match args.json {
         true => print_line(&serde_json::to_string(&file)?)?,
         false => print_summary(&outcome, written.as_deref())?,
@@ -100,6 +92,51 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<u8> {
         true => exit::INTERRUPTED,
         false => exit::OK,
     })
+}
+
+/// Compiles the training step that the flags ask for, and trains nothing.
+fn compile(args: &TrainArgs, topology: &str) -> anyhow::Result<u8> {
+    let plain = TrainArgs::plain();
+    let (learning, driving) = (&args.learning, &args.driving);
+    let given = [
+        ("--epochs", learning.epochs.is_some()),
+        ("--lr", learning.learning_rate.is_some()),
+        ("--schedule", learning.schedule != plain.learning.schedule),
+        ("--warmup-steps", learning.warmup_steps.is_some()),
+        ("--seed", learning.seed != plain.learning.seed),
+        (
+            "--steps-per-call",
+            driving.steps_per_call.is_some_and(|steps| steps != 1),
+        ),
+        ("--loop", driving.loop_style != plain.driving.loop_style),
+        ("--device", args.device.device != plain.device.device),
+        ("--out", args.out != plain.out),
+        ("--resume", args.resume),
+        ("--keep", args.keep != plain.keep),
+        ("--lower", args.lower != plain.lower),
+        ("--quick", args.quick),
+        ("--dry-run", args.dry_run),
+    ];
+    if let Some((flag, _)) = given.iter().find(|(_, given)| *given) {
+        return Err(Refused(format!(
+            "{flag} has no meaning with --compile-for, which compiles one training step and runs \
+             nothing; leave one of the two out"
+        ))
+        .into());
+    }
+    let (optimizer, _) = optimizer(learning)?;
+    let wanted = CompileForArgs {
+        topologies: vec![topology.to_owned()],
+        model: args.model.clone(),
+        image: None,
+        inference: false,
+        usd_per_hour: None,
+        plugin: args.device.plugin.clone(),
+        out: None,
+        json: args.json,
+        quiet: args.quiet,
+    };
+    compile_for::run_for(&wanted, optimizer, !learning.no_augment)
 }
 
 /// The data set of a flag.
@@ -136,7 +173,30 @@ pub fn config(
     learning: &LearningArgs,
     data: &DataSet,
 ) -> anyhow::Result<TrainConfig> {
-    let (optimizer, rate) = match learning.optimizer {
+    let (optimizer, rate) = optimizer(learning)?;
+    let epochs = learning.epochs.unwrap_or(match model.data {
+        Data::Digits => 40,
+        Data::Cifar10 => 30,
+    });
+    let steps = epochs.saturating_mul(data.train.len() / model.batch);
+    Ok(TrainConfig {
+        network: network(model, data),
+        batch: model.batch,
+        epochs,
+        optimizer,
+        learning_rate: learning.learning_rate.unwrap_or(rate),
+        schedule: learning.schedule,
+        warmup_steps: learning.warmup_steps.unwrap_or(100.min(steps / 10)),
+        seed: learning.seed,
+        precision: model.precision,
+        augment: !learning.no_augment,
+        conv: model.conv,
+    })
+}
+
+/// The optimiser of the flags, and its usual learning rate.
+fn optimizer(learning: &LearningArgs) -> Result<(Optimizer, f64), Refused> {
+    Ok(match learning.optimizer {
         OptimizerName::Sgd => {
             let Optimizer::Sgd {
                 momentum,
@@ -154,7 +214,7 @@ pub fn config(
         OptimizerName::Adamw => {
             if let Some(momentum) = learning.momentum {
                 let wrong = format!("--momentum {momentum} belongs to SGD; leave it out for AdamW");
-                return Err(Refused(wrong).into());
+                return Err(Refused(wrong));
             }
             let Optimizer::AdamW {
                 beta1,
@@ -173,24 +233,6 @@ pub fn config(
             };
             (adamw, 1e-3)
         }
-    };
-    let epochs = learning.epochs.unwrap_or(match model.data {
-        Data::Digits => 40,
-        Data::Cifar10 => 30,
-    });
-    let steps = epochs.saturating_mul(data.train.len() / model.batch);
-    Ok(TrainConfig {
-        network: network(model, data),
-        batch: model.batch,
-        epochs,
-        optimizer,
-        learning_rate: learning.learning_rate.unwrap_or(rate),
-        schedule: learning.schedule,
-        warmup_steps: learning.warmup_steps.unwrap_or(100.min(steps / 10)),
-        seed: learning.seed,
-        precision: model.precision,
-        augment: !learning.no_augment,
-        conv: model.conv,
     })
 }
 
@@ -244,6 +286,7 @@ fn tell(progress: &Progress, config: &TrainConfig, news: &News<'_>) {
             ));
         }
         News::Skipped(checkpoint) => progress.warn(&format!("passed over {checkpoint}")),
+        News::NotRemoved(why) => progress.warn(&format!("an older checkpoint stays: {why}")),
         News::Compiled { seconds } => {
             progress.println(&format!("compiled in {}", human::duration(*seconds)));
         }
@@ -283,19 +326,16 @@ fn result_file(
         file.notes.push("stopped before its last epoch".into());
     }
     let with_workload = |row: Row| workload(row, config, data, driving, opened);
-    let seconds: Vec<f64> = outcome.epochs.iter().map(|epoch| epoch.seconds).collect();
+    // Neither stopped nor begun before a resume.
     let complete: Vec<_> = outcome
         .epochs
         .iter()
-        .filter(|epoch| !epoch.stopped)
+        .filter(|epoch| !epoch.stopped && epoch.images == epoch.losses.len() * config.batch)
         .collect();
     let mut whole = with_workload(Row::ok("run", "the whole run"))
-        .with_metric("training_seconds", seconds.iter().sum())
+        .with_metric("training_seconds", outcome.seconds)
         .with_metric("compile_seconds", outcome.compile_seconds);
-    if let (Some(first), true) = (
-        complete.first(),
-        complete.iter().all(|e| e.images == complete[0].images),
-    ) {
+    if let Some(first) = complete.first() {
         let transfers = first.transfers;
         whole = whole
             .with_metric(
@@ -390,23 +430,8 @@ pub fn depends_on() -> Vec<String> {
     paths.map(str::to_owned).to_vec()
 }
 
-/// Writes the result beside the checkpoints; returns where.
-fn write_result(file: &ResultFile, out: &Place) -> anyhow::Result<String> {
-    const NAME: &str = "result.json";
-    if let Place::Local(folder) = out {
-        let path = folder.join(NAME);
-        file.write(&path)?;
-        return Ok(path.display().to_string());
-    }
-    file.validate()?;
-    let text = serde_json::to_string_pretty(file)?;
-    out.open()?.write(NAME, text.as_bytes())?;
-    Ok(out.join(NAME).to_string())
-}
-
 fn print_summary(outcome: &Outcome, written: Option<&str>) -> anyhow::Result<()> {
-    let seconds: f64 = outcome.epochs.iter().map(|epoch| epoch.seconds).sum();
-    let images: usize = outcome.epochs.iter().map(|epoch| epoch.images).sum();
+    let (images, seconds) = (outcome.images, outcome.seconds);
     print_line(&format!(
         "trained {images} images in {} ({}), compiled in {}",
         human::duration(seconds),

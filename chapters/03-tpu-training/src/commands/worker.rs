@@ -29,10 +29,12 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
+    bridge::floats,
     commands::train::plugin_versions,
     config::{ConvStyle, LoopStyle, Optimizer, Precision, TrainConfig},
     data_set::{DataSet, Pixels},
     device::{self, OpenError, Opened},
+    failure,
     order::Order,
     parameters::Role,
     schedule::Shape,
@@ -106,7 +108,7 @@ pub fn run() -> anyhow::Result<u8> {
     for line in io::stdin().lock().split(b'\n') {
         let line = line.context("cannot read requests from stdin")?;
         let answer = answer(&line, &mut loaded).unwrap_or_else(|error| {
-            let mut answer = json!({ "error": format!("{error:#}") });
+            let mut answer = json!({ "error": failure::text(&error) });
             if error.downcast_ref::<OpenError>().is_some() {
                 answer["unsupported"] = json!(true);
             }
@@ -123,7 +125,8 @@ fn answer(line: &[u8], loaded: &mut Option<Loaded>) -> anyhow::Result<Value> {
             let start = Instant::now();
             *loaded = None;
             let (new, opened) = load(&request)?;
-            let compile_seconds = new.trainer.compile_time().as_secs_f64();
+            // A loop that does not divide the epoch has the single step beside it: not its time.
+            let compile_seconds = new.trainer.first_compile_time().as_secs_f64();
             *loaded = Some(new);
             let versions: BTreeMap<_, _> = plugin_versions(&opened).into_iter().collect();
             Ok(json!({"loaded": {
@@ -319,13 +322,6 @@ fn read_data(path: &Path, request: &Load) -> anyhow::Result<DataSet> {
     };
     data.check()?;
     Ok(data)
-}
-
-fn floats(bytes: &[u8]) -> Vec<f32> {
-    let elements = bytes.as_chunks::<4>().0.iter();
-    elements
-        .map(|element| f32::from_le_bytes(*element))
-        .collect()
 }
 
 /// Euclidean norms of the learned and of the running tensors, each as one vector.

@@ -10,6 +10,7 @@
 //! | `place.rs` | text to a place, and what is wrong with the text |
 //! | `local.rs` | a folder on disk: temporary names, fsync, rename, a lock |
 //! | `objects.rs` | a prefix in an object store: the last object of a folder commits it |
+//! | `staging.rs` | files on their way to an object store |
 //! | `credentials.rs` | which environment variables reach the object store, and what is secret |
 //! | `answers.rs` | what an object store answers, as one of our errors |
 //! | `error.rs` | what can go wrong, without secrets, with what to do |
@@ -22,6 +23,7 @@ mod error;
 mod local;
 mod objects;
 mod place;
+mod staging;
 
 use std::path::Path;
 

@@ -16,8 +16,8 @@ use tokio::runtime::{self, Runtime};
 use super::answers::remote;
 use super::credentials::Environment;
 use super::error::{Action, StoreError};
-use super::local::LocalFolder;
 use super::place::{ObjectUrl, Scheme};
+use super::staging::Staging;
 use super::{Lock, Store};
 
 /// Objects above this size are sent in parts of this size, in bytes: a part that fails is sent
@@ -44,6 +44,7 @@ pub struct ObjectFolder {
     store: Arc<dyn ObjectStore>,
     /// The same, less patient: what is wrong from the beginning should be told in seconds.
     first_contact: Arc<dyn ObjectStore>,
+    staging: Staging,
     /// Never empty but while it is dropped.
     runtime: Option<Runtime>,
 }
@@ -127,6 +128,7 @@ impl ObjectFolder {
             environment,
             store,
             first_contact,
+            staging: Staging::new(&std::env::temp_dir())?,
             runtime: Some(runtime),
         })
     }
@@ -146,8 +148,14 @@ impl ObjectFolder {
         T: Send + 'static,
         F: Future<Output = object_store::Result<T>> + Send + 'static,
     {
+        self.wait_for(operation(Arc::clone(&self.store)))
+    }
+
+    fn wait_for<T: Send + 'static>(
+        &self,
+        future: impl Future<Output = object_store::Result<T>> + Send + 'static,
+    ) -> object_store::Result<T> {
         let (sender, receiver) = mpsc::sync_channel(1);
-        let future = operation(Arc::clone(&self.store));
         if let Some(runtime) = &self.runtime {
             runtime.spawn(async move {
                 // The receiver waits below; it cannot be gone.
@@ -207,12 +215,18 @@ impl Store for ObjectFolder {
     }
 
     fn prepare(&self) -> Result<(), StoreError> {
-        let prefix = self.key("");
-        let first_contact = Arc::clone(&self.first_contact);
-        self.wait(|_| async move { first_contact.list_with_delimiter(Some(&prefix)).await })
+        let (prefix, key) = (self.key(""), self.key(WRITE_CHECK));
+        let store = || Arc::clone(&self.first_contact);
+        let (list, put, delete) = (store(), store(), store());
+        self.wait_for(async move { list.list_with_delimiter(Some(&prefix)).await })
             .map_err(self.failed(Action::List, ""))?;
-        self.put(WRITE_CHECK, Vec::new())?;
-        self.delete(WRITE_CHECK)
+        let check = key.clone();
+        self.wait_for(async move { put.put(&check, PutPayload::new()).await })
+            .map_err(self.failed(Action::Write, WRITE_CHECK))?;
+        match self.wait_for(async move { delete.delete(&key).await }) {
+            Err(object_store::Error::NotFound { .. }) => Ok(()),
+            result => result.map_err(self.failed(Action::Remove, WRITE_CHECK)),
+        }
     }
 
     fn lock(&self) -> Result<Lock, StoreError> {
@@ -258,7 +272,7 @@ impl Store for ObjectFolder {
     }
 
     fn stage(&self) -> Result<TempDir, StoreError> {
-        LocalFolder::new(std::env::temp_dir()).stage()
+        self.staging.stage()
     }
 
     fn publish_file(&self, staged: &Path, name: &str) -> Result<(), StoreError> {

@@ -4,7 +4,6 @@
 use std::time::Instant;
 
 use accel::{device::DeviceRequest, exit, human, progress::Progress, stdout::print_line};
-use clap::{Args, FromArgMatches};
 use training_graph::{Literal, Program, TensorType};
 use xla::{PjRtBuffer, PjRtClient, PjRtLoadedExecutable};
 
@@ -71,8 +70,7 @@ pub fn run(args: &TrainArgs, config: &TrainConfig, data: &DataSet) -> anyhow::Re
 /// Flags that would be passed over in silence: those that differ from a command line
 /// without any.
 fn refuse(args: &TrainArgs) -> anyhow::Result<()> {
-    let command = TrainArgs::augment_args(clap::Command::new("train"));
-    let plain = TrainArgs::from_arg_matches(&command.try_get_matches_from(["train"])?)?;
+    let plain = TrainArgs::plain();
     let given = [
         ("--plugin", args.device.plugin.is_some()),
         (

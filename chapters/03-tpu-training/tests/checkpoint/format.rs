@@ -109,7 +109,8 @@ fn the_text_of_state_json_does_not_change_unnoticed() {
     "epoch_losses": [
       2.1972246,
       2.1972246
-    ]
+    ],
+    "epoch_seconds": 0.2
   }},
   "config": {{
     "arch": "resnet18",
@@ -122,7 +123,7 @@ fn the_text_of_state_json_does_not_change_unnoticed() {
   }},
   "history": [
     {{
-      "epoch": 0,
+      "epoch": 1,
       "step": 10,
       "loss": 0.3333333333333333,
       "accuracy": 0.7999999999999999,

@@ -1,6 +1,8 @@
 //! Addresses, environments, and errors that keep secrets.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use object_store::RetryConfig;
@@ -259,6 +261,39 @@ fn other_refusals_are_told_apart() {
             "{status}: {error}"
         );
     }
+}
+
+#[test]
+fn a_run_that_may_not_write_is_told_before_it_begins() {
+    let writes = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&writes);
+    let address = server::start(move |headers| {
+        if headers.starts_with("GET") {
+            let listing = "<ListBucketResult><Name>bucket</Name></ListBucketResult>";
+            return (String::from("200 OK"), listing.to_owned());
+        }
+        counted.fetch_add(1, Ordering::Relaxed);
+        (String::from("503 Slow Down"), String::new())
+    });
+    let variables = [
+        ("AWS_ENDPOINT", address.as_str()),
+        ("AWS_ALLOW_HTTP", "true"),
+        ("AWS_ACCESS_KEY_ID", "x"),
+        ("AWS_SECRET_ACCESS_KEY", "x"),
+    ];
+    let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let url = url("s3://bucket/run");
+    let environment = Environment::new(url.scheme, variables.into_iter());
+    let patient = RetryConfig::default();
+    assert_eq!(patient.max_retries, 10);
+    let store = ObjectFolder::connect_with(&url, &environment, patient).unwrap();
+    let error = store.prepare().unwrap_err();
+    assert_eq!(
+        remote(&error, "s3://bucket/run/.write-check"),
+        RemoteKind::Connection
+    );
+    // One attempt and three more, not ten.
+    assert_eq!(writes.load(Ordering::Relaxed), 4);
 }
 
 #[test]

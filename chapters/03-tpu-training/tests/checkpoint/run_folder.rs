@@ -27,6 +27,17 @@ fn the_last_k_are_kept() {
 }
 
 #[test]
+fn what_was_just_saved_is_never_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(saved(dir.path(), &[10, 20]));
+    let mut run = open(dir.path(), 1);
+    run.latest().unwrap();
+    // A lower step than those that are there.
+    run.save(&state(5)).unwrap();
+    assert_eq!(names(dir.path()), [".lock", "step-00000005"]);
+}
+
+#[test]
 fn what_is_not_a_checkpoint_stays() {
     let dir = tempfile::tempdir().unwrap();
     let mut run = open(dir.path(), 1);
@@ -155,7 +166,7 @@ fn numbers_that_are_not_finite_are_not_saved() {
         ),
         (
             with(|state| state.history[0].loss = f64::INFINITY),
-            "the loss of epoch 0",
+            "the loss of epoch 1",
         ),
     ] {
         let error = run.save(&bad).unwrap_err();
@@ -163,7 +174,11 @@ fn numbers_that_are_not_finite_are_not_saved() {
             panic!("{error}");
         };
         assert_eq!(what, expected);
-        assert!(error.to_string().contains("lower the learning rate"));
+        assert!(
+            error
+                .to_string()
+                .contains("another folder with a smaller --lr")
+        );
     }
     assert_eq!(names(dir.path()), [".lock", "step-00000001"]);
     assert_same(&run.latest().unwrap().state, &state(1));
@@ -194,12 +209,14 @@ fn an_older_checkpoint_that_stays_does_not_stop_the_run() {
     };
     let mut run = RunFolder::with_store(Box::new(store), 1).unwrap();
     faults.remove.store(true, Ordering::Relaxed);
-    for step in 1..4 {
-        run.save(&state(step)).unwrap();
+    assert_eq!(run.save(&state(1)).unwrap().not_removed, None);
+    for step in 2..4 {
+        let told = run.save(&state(step)).unwrap().not_removed;
+        assert!(told.is_some(), "step {step}");
     }
     assert_eq!(names(dir.path()).len(), 4);
     faults.remove.store(false, Ordering::Relaxed);
-    run.save(&state(4)).unwrap();
+    assert_eq!(run.save(&state(4)).unwrap().not_removed, None);
     assert_eq!(names(dir.path()), [".lock", "step-00000004"]);
 }
 

@@ -55,6 +55,7 @@ pub fn state_of_size(step: u64, channels: usize) -> TrainingState {
             step_in_epoch: step % 10,
             seed: u64::MAX - step,
             epoch_losses: vec![2.197_224_6; (step % 10) as usize],
+            epoch_seconds: 0.1 * (step % 10) as f64,
         },
         description: Description {
             arch: Some(String::from("resnet18")),
@@ -73,7 +74,7 @@ pub fn state_of_size(step: u64, channels: usize) -> TrainingState {
             "learning_rate": 0.1 + 0.2,
         }),
         history: vec![EpochRecord {
-            epoch: 0,
+            epoch: 1,
             step: 10,
             loss: 1.0 / 3.0,
             accuracy: Some(0.1 + 0.7),

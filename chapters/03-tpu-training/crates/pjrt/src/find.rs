@@ -71,12 +71,12 @@ pub struct SearchPath {
 pub const PLUGIN_PATH_VARIABLE: &str = "PJRT_PLUGIN_LIBRARY_PATH";
 
 impl SearchPath {
-    /// The path that the user named, the environment's `PJRT_PLUGIN_LIBRARY_PATH`, and those
-    /// folders.
+    /// The path that the user named, the environment's `PJRT_PLUGIN_LIBRARY_PATH` if it is not
+    /// empty, and those folders.
     pub fn from_environment(explicit: Option<PathBuf>, folders: Vec<PathBuf>) -> Self {
         Self {
             explicit,
-            environment: env::var_os(PLUGIN_PATH_VARIABLE),
+            environment: env::var_os(PLUGIN_PATH_VARIABLE).filter(|path| !path.is_empty()),
             folders,
         }
     }

@@ -48,9 +48,9 @@ impl fmt::Display for Machine {
 /// # Errors
 /// [`PluginError`]: `Open`, `NotAFile`, `NotALibrary` or `Architecture`.
 pub fn check(path: &Path) -> Result<(), PluginError> {
-    let open = |source| PluginError::Open {
+    let open = |cause| PluginError::Open {
         path: path.to_owned(),
-        source,
+        cause,
     };
     let not_a_library = |problem: String| PluginError::NotALibrary {
         path: path.to_owned(),

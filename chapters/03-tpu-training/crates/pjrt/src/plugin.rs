@@ -54,9 +54,9 @@ impl Plugin {
     /// [`PluginError`]: nothing there, not a library, of another machine, not a plugin, of
     /// another version, or it does not start.
     pub fn load(path: &Path) -> Result<Self, PluginError> {
-        let path = path.canonicalize().map_err(|source| PluginError::Open {
+        let path = path.canonicalize().map_err(|cause| PluginError::Open {
             path: path.to_owned(),
-            source,
+            cause,
         })?;
         // The lock is held while loading: a second thread waits instead of initialising the
         // plugin again. A panic cannot leave the list half-written.
@@ -133,12 +133,12 @@ pub enum PluginError {
         looked: Vec<PathBuf>,
     },
     /// The path cannot be opened, or leads nowhere.
-    #[error("PJRT plugin {}: {source}", .path.display())]
+    #[error("PJRT plugin {}: {cause}", .path.display())]
     Open {
         /// The path.
         path: PathBuf,
-        /// Why not.
-        source: io::Error,
+        /// Why not. Not a `source`: it is in the text, and would be told twice.
+        cause: io::Error,
     },
     /// A folder, a device or a socket.
     #[error(

@@ -98,11 +98,18 @@ impl Owned<ffi::Buffer> {
         args.dst = bytes.as_mut_ptr().cast();
         args.dst_size = bytes.len();
         // SAFETY: the buffer is alive. The plugin checks `dst_size` before it writes. `bytes`
-        // is neither moved nor freed before the event has been waited for: every way out of
-        // this function from here on leads through `wait`.
+        // is neither moved nor freed while the plugin may write: a call that fails writes
+        // nothing; one without an event cannot be waited for, and gets the bytes for good;
+        // every other way out of this function leads through `wait`.
         let event = unsafe {
             self.api().call(&mut args)?;
-            let event = made("PJRT_Buffer_ToHostBuffer", args.event)?;
+            let event = match made("PJRT_Buffer_ToHostBuffer", args.event) {
+                Ok(event) => event,
+                Err(error) => {
+                    std::mem::forget(bytes);
+                    return Err(error);
+                }
+            };
             Owned::new(self.api(), event, self.client().cloned())
         };
         event.wait()?;
