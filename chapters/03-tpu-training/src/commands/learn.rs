@@ -27,7 +27,7 @@ struct Step {
 
 // ANCHOR: steps
 /// What the chapter measures.
-const STEPS: [Step; 6] = [
+const STEPS: [Step; 7] = [
     Step {
         measurement: "train-digits",
         question: "Does it learn to read handwriting, and how long does that take?",
@@ -39,6 +39,12 @@ const STEPS: [Step; 6] = [
         question: "What does a call cost, and what does a loop?",
         command: "steps-per-call --data digits",
         quick: Some("--quick --steps 1,4"),
+    },
+    Step {
+        measurement: "steps-per-call-convolution",
+        question: "What does XLA's own convolution cost in a loop?",
+        command: "steps-per-call --data digits --steps 1,4 --conv convolution",
+        quick: None,
     },
     Step {
         measurement: "conv-forms",
