@@ -7,8 +7,8 @@ safetensors and JAX with its CUDA plugin (--python, or the one that runs this). 
 measured with the CUDA and TensorRT providers where that Python has the package onnxruntime-gpu.
 No cargo, no compiler, no network.
 
-The parts run one after the other. Each has a time limit, all limits together keep below eight
-minutes, and a part that fails or hangs does not stop the others. Result files go to
+The parts run one after the other. Each has a time limit, and what it leaves goes to those after
+it; all together keep below eight minutes. A part that fails or hangs does not stop the others. Result files go to
 results-local/, where the book's builder looks for them in a checkout; what each part said goes to
 logs/; summary.json tells what became of each.
 
@@ -35,6 +35,10 @@ FOLDER = Path(__file__).resolve().parent
 BUDGET = 470
 # A part that has less time than this left is not begun.
 LEAST = 5
+# In a command: the longest wait for one answer, so that whoever compiles for too long fails alone
+# and the others are still measured.
+ANSWER_LIMIT = "ANSWER_LIMIT"
+ANSWER_SHARE = 0.55
 # Programs' exit code where a device, a plugin or a library is not there.
 UNAVAILABLE = 3
 
@@ -59,7 +63,7 @@ class Part:
     """One measurement.
 
     * `name`: as --only has it
-    * `limit`: longest time, in seconds
+    * `limit`: seconds that it has for itself; what earlier parts leave comes on top
     * `words`: the command, its program relative to the folder
     * `needs`: "torch_libraries" or "pjrt_plugin"
     * `result`: pattern of its result file, whose folder is named after the machine
@@ -79,47 +83,59 @@ def chapter(package, folder, measurement, limit, device, quick, needs):
     return Part(measurement, limit, words, needs, result_file(folder, measurement))
 
 
-def peers(kind, folder, measurement, limit, answer_limit, python, arguments, needs):
+def peers(kind, folder, measurement, limit, python, arguments, needs):
     words = ["bin/x", "peers", kind, "--root", str(FOLDER), "--python", python]
-    words += ["--time-limit", str(answer_limit), "--only", measurement, "--quiet", *arguments]
+    words += ["--time-limit", ANSWER_LIMIT, "--only", measurement, "--quiet", *arguments]
     return Part(f"peers-{kind}", limit, words, needs, result_file(folder, measurement))
 
 
+def contenders(*names):
+    return [word for name in names for word in ("--contender", name)]
+
+
 def parts(device, python):
-    """The measurements in the order of their weight for the book; the limits add up to the budget."""
+    """The measurements, the longest last: it gets what the others leave of their time.
+
+    The limits add up to the budget.
+    """
     quick = device == "cpu"
 
     def of_chapter_2(name, limit):
         return chapter("gpu-inference", "02-gpu", name, limit, device, quick, "torch_libraries")
 
-    # Compiling by trial takes a minute or two, and is the peers' own choice.
+    # Of the peers those that the book compares; PyTorch's compiler of training steps, which
+    # chooses kernels by trial, would take all of the time.
     if quick:
+        trained = "train-digits-w16"
+        training_flags = ["--quick", "--rounds", "1"]
         inference = peers(
-            "engines", "02-gpu", "peers-resnet18-32-b1-f32", 120, 60, python,
-            ["--quick", "--contender", "tch", "--contender", "onnxruntime", "--worker", "bin/gpu-inference"],
+            "engines", "02-gpu", "peers-resnet18-32-b1-f32", 220, python,
+            ["--quick", *contenders("tch", "onnxruntime"), "--worker", "bin/gpu-inference"],
             "torch_libraries",
         )
-        trained, training_flags = "train-digits-w16", ["--quick", "--rounds", "1"]
     else:
+        trained = "train-32-w64-bf16-cuda"
+        training_flags = ["--rounds", "10", "--device", "cuda"]
         inference = peers(
-            "gpu", "02-gpu", "peers-resnet50-224-b256-bf16-cuda", 150, 110, python,
-            ["--rounds", "10", "--worker", "bin/gpu-inference"], "torch_libraries",
+            "gpu", "02-gpu", "peers-resnet50-224-b256-bf16-cuda", 220, python,
+            [*contenders("tch-channels-last", "tch-fused", "pytorch", "torch-compile"), "--worker", "bin/gpu-inference"],
+            "torch_libraries",
         )
-        trained, training_flags = "train-32-w64-bf16-cuda", ["--rounds", "6", "--device", "cuda"]
     training = peers(
-        "train", "03-tpu-training", trained, 85, 65, python,
-        [*training_flags, "--worker", "bin/tpu-training"], "pjrt_plugin",
+        "train", "03-tpu-training", trained, 70, python,
+        [*training_flags, *contenders("pjrt-while", "jax-scan", "pytorch-channels-last"), "--worker", "bin/tpu-training"],
+        "pjrt_plugin",
     )
     return [
-        inference,
-        of_chapter_2("ladder", 45),
-        of_chapter_2("tune", 45),
-        of_chapter_2("roofline", 40),
-        of_chapter_2("pipeline", 30),
-        of_chapter_2("run-digits", 15),
+        of_chapter_2("run-digits", 10),
+        of_chapter_2("ladder", 40),
+        of_chapter_2("tune", 40),
+        of_chapter_2("roofline", 30),
+        of_chapter_2("pipeline", 20),
+        of_chapter_2("engines", 15),
+        chapter("tpu-training", "03-tpu-training", "steps-per-call", 25, device, quick, "pjrt_plugin"),
         training,
-        chapter("tpu-training", "03-tpu-training", "steps-per-call", 35, device, quick, "pjrt_plugin"),
-        of_chapter_2("engines", 25),
+        inference,
     ]
 
 
@@ -178,13 +194,23 @@ def stop(process):
             pass
 
 
+def seconds_for(part, later, left, most):
+    """How long a part may take: all that is left but what later parts have for themselves."""
+    free = max(left - sum(other.limit for other in later), min(part.limit, left))
+    return free if most is None else min(free, most)
+
+
+def words_of(part, limit):
+    return [str(max(int(limit * ANSWER_SHARE), 1)) if word == ANSWER_LIMIT else word for word in part.words]
+
+
 def run(part, limit, variables, logs):
     """Status, reason and exit code of one part, as the summary has them."""
     path = logs / f"{part.name}.txt"
     begin = time.time()
     with open(path, "wb") as log:
         process = subprocess.Popen(
-            part.words, cwd=FOLDER, env=variables, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            words_of(part, limit), cwd=FOLDER, env=variables, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             executable=FOLDER / part.words[0], start_new_session=True,
         )
         try:
@@ -235,7 +261,7 @@ def main():
     if arguments.dry_run:
         for part in selected:
             reason = lack(part, found, variables)
-            print(f"{part.name} (at most {part.limit} s): {' '.join(part.words)}")
+            print(f"{part.name} ({part.limit} s, and what others leave): {' '.join(words_of(part, part.limit))}")
             print(f"    {'missing: ' + reason if reason else 'has what it needs'}")
         return 0
 
@@ -243,9 +269,9 @@ def main():
     logs.mkdir(exist_ok=True)
     begin = time.monotonic()
     outcomes = []
-    for part in selected:
+    for index, part in enumerate(selected):
         left = BUDGET - (time.monotonic() - begin)
-        limit = min(left, part.limit, arguments.limit or part.limit)
+        limit = seconds_for(part, selected[index + 1 :], left, arguments.limit)
         start = time.monotonic()
         reason = lack(part, found, variables)
         if reason:
@@ -256,7 +282,7 @@ def main():
             print(f"{part.name}, at most {limit:.0f} s ...", file=sys.stderr, flush=True)
             status, reason, code = run(part, limit, variables, logs)
         outcome = {"name": part.name, "status": status, "reason": reason, "exit_code": code}
-        outcome |= {"seconds": round(time.monotonic() - start, 1), "command": part.words}
+        outcome |= {"seconds": round(time.monotonic() - start, 1), "command": words_of(part, limit)}
         outcomes.append(outcome)
         # After each part: an interrupted run keeps what it has.
         write_summary(arguments.device, found, outcomes)

@@ -110,7 +110,9 @@ fn a_pack_measures_what_it_can_and_says_what_it_could_not() {
     measure(&["--dry-run"])
         .assert()
         .success()
-        .stdout(contains("peers-gpu (at most 150 s): bin/x peers gpu"))
+        .stdout(contains(
+            "peers-gpu (220 s, and what others leave): bin/x peers gpu",
+        ))
         .stdout(contains("missing: no PJRT plugin"));
     assert!(!project.path("target/pack/summary.json").exists());
     let names = [
