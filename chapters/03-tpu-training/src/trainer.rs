@@ -13,16 +13,14 @@ use pjrt_runtime::{Argument, Buffer, Client, CompileOptions, Executable, OptionV
 use training_graph::{Literal, Program};
 
 use crate::{
-    augment::{self, Augmentation},
     bridge,
     config::{LoopStyle, TrainConfig},
-    conv_forms::ConvForms,
-    data_set::{DataSet, Pixels},
+    data_set::DataSet,
     evaluation,
     order::Order,
     parameters::{self, Array, Parameter, Role},
     schedule::Schedule,
-    training_step::{Images, StepPlan},
+    training_step::StepPlan,
 };
 
 /// Why a training cannot go on.
@@ -218,27 +216,8 @@ impl Trainer {
                 });
             }
         }
-        let parameters = parameters::parameters(&config.network);
-        let plan = StepPlan {
-            network: config.network,
-            arrays: parameters::arrays(&parameters),
-            parameters,
-            optimizer: config.optimizer,
-            precision: config.precision,
-            forms: ConvForms::new(config.conv, client.platform_name()),
-            images: Images::of(data),
-            batch: config.batch,
-            steps: data.train.len() / config.batch,
-            augmentation: config
-                .augment
-                .then(|| Augmentation::for_images(data.side, data.channels)),
-        };
-        let pixels = match &data.pixels {
-            Pixels::U8 { bytes, .. } => {
-                Literal::from_bytes(plan.images.pixels_type(), bytes.clone())
-            }
-            Pixels::F32(values) => Literal::from_f32(values, &plan.images.pixels_type().dims[..]),
-        }?;
+        let plan = StepPlan::new(config, data, client.platform_name());
+        let pixels = plan.images.pixels(data)?;
         let labels = Literal::from_i32(&data.labels, [data.rows()])?;
         let rate = Schedule::new(
             config.schedule,
@@ -539,32 +518,14 @@ impl Trainer {
     }
     // ANCHOR_END: epoch
 
-    /// Order, factors and key of the epoch: the inputs that change from one to the next.
+    /// Order, factors and key of the epoch, on the device.
     fn epoch_inputs(&self) -> Result<Vec<Buffer>, TrainError> {
-        let count = self.plan.steps * self.plan.batch;
-        let order = self
-            .order
-            .of_epoch(self.epoch as u64, self.train_rows.len());
-        let rows: Vec<i32> = order
-            .iter()
-            .take(count)
-            .map(|&place| self.train_rows[place as usize])
-            .collect();
-        let mut factors = vec![];
-        let before = (self.epoch * self.plan.steps) as u64;
-        for step in before..before + self.plan.steps as u64 {
-            let rate = self.rate.learning_rate(step);
-            factors.extend(self.config.optimizer.factors_of_step(step, rate));
-        }
-        let dims = [self.plan.steps, self.config.optimizer.factors()];
-        let factors = Literal::from_f32(&factors, dims)?;
-        let key = augment::key(self.config.seed, self.epoch);
-        let key = Literal::from_u32(&key, [2])?;
-        Ok(vec![
-            self.upload_i32(&rows, &[count])?,
-            bridge::to_device(&self.client, self.device, &factors)?,
-            bridge::to_device(&self.client, self.device, &key)?,
-        ])
+        let (seed, rows) = (self.config.seed, &self.train_rows);
+        let inputs = self
+            .plan
+            .epoch_inputs(self.epoch, seed, &self.order, rows, &self.rate)?;
+        let upload = |input| Ok(bridge::to_device(&self.client, self.device, input)?);
+        inputs.iter().map(upload).collect()
     }
 
     fn close_epoch(

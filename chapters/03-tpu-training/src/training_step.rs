@@ -8,17 +8,19 @@
 use std::collections::HashMap;
 
 use training_graph::{
-    Comparison, DType, Graph, GraphError, Literal, Program, Region, TensorType, Value,
+    Comparison, DType, Graph, GraphError, Literal, LiteralError, Program, Region, TensorType, Value,
 };
 
 use crate::{
     augment::{self, Augmentation},
-    config::{LoopStyle, Optimizer, Precision},
+    config::{LoopStyle, Optimizer, Precision, TrainConfig},
     conv_forms::ConvForms,
     data_set::{DataSet, Pixels},
     network::{self, Mode, Style},
     optimizer,
-    parameters::{Array, Parameter, Role},
+    order::Order,
+    parameters::{self, Array, Parameter, Role},
+    schedule::Schedule,
 };
 
 use datasets::resnet::Config as Network;
@@ -63,6 +65,17 @@ impl Images {
     /// Type of all labels together.
     pub fn labels_type(&self) -> TensorType {
         TensorType::new(DType::I32, [self.rows])
+    }
+
+    /// The pixels of their data set, as it holds them.
+    ///
+    /// # Errors
+    /// If it has more or fewer than its rows take.
+    pub fn pixels(&self, data: &DataSet) -> Result<Literal, LiteralError> {
+        match &data.pixels {
+            Pixels::U8 { bytes, .. } => Literal::from_bytes(self.pixels_type(), bytes.clone()),
+            Pixels::F32(values) => Literal::from_f32(values, &self.pixels_type().dims[..]),
+        }
     }
 
     /// The images of some rows, normalised, f32 `[batch, side, side, channels]`.
@@ -126,6 +139,63 @@ pub struct Inputs {
 }
 
 impl StepPlan {
+    /// The programs of a training.
+    ///
+    /// * `platform`: as the client names it: "cpu", "cuda", "tpu"
+    pub fn new(config: &TrainConfig, data: &DataSet, platform: &str) -> Self {
+        let parameters = parameters::parameters(&config.network);
+        StepPlan {
+            network: config.network,
+            arrays: parameters::arrays(&parameters),
+            parameters,
+            optimizer: config.optimizer,
+            precision: config.precision,
+            forms: ConvForms::new(config.conv, platform),
+            images: Images::of(data),
+            batch: config.batch,
+            steps: data.train.len() / config.batch,
+            augmentation: config
+                .augment
+                .then(|| Augmentation::for_images(data.side, data.channels)),
+        }
+    }
+
+    /// Order, factors and key of an epoch: the inputs that change from one to the next.
+    ///
+    /// * `epoch`: from 0
+    /// * `rows`: those that train
+    ///
+    /// # Errors
+    /// If there are fewer rows than an epoch takes.
+    pub fn epoch_inputs(
+        &self,
+        epoch: usize,
+        seed: u64,
+        order: &Order,
+        rows: &[i32],
+        rate: &Schedule,
+    ) -> Result<[Literal; 3], LiteralError> {
+        let count = self.steps * self.batch;
+        let order = order.of_epoch(epoch as u64, rows.len());
+        let rows: Vec<i32> = order
+            .iter()
+            .take(count)
+            .map(|&place| rows[place as usize])
+            .collect();
+        let first = (epoch * self.steps) as u64;
+        let factors: Vec<f32> = (first..first + self.steps as u64)
+            .flat_map(|step| {
+                let rate = rate.learning_rate(step);
+                self.optimizer.factors_of_step(step, rate)
+            })
+            .collect();
+        Ok([
+            Literal::from_i32(&rows, [count])?,
+            Literal::from_f32(&factors, [self.steps, self.optimizer.factors()])?,
+            Literal::from_u32(&augment::key(seed, epoch), [2])?,
+        ])
+    }
+
     /// Names and types of the inputs, in the program's order: carried, then kept.
     pub fn inputs(&self) -> Inputs {
         let f32 = |dims: &[usize]| TensorType::new(DType::F32, dims);

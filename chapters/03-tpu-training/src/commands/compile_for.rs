@@ -20,19 +20,17 @@ use pjrt_runtime::{
 use training_graph::Program;
 
 use crate::{
-    augment::Augmentation,
     cli::{CompileForArgs, Data},
     commands::{
         steps_per_call::finish,
         train::{depends_on, network},
     },
-    config::{LoopStyle, Optimizer},
-    conv_forms::ConvForms,
+    config::{LoopStyle, Optimizer, TrainConfig},
     data_set::DataSet,
     device::search_path,
     failure::Refused,
-    network as resnet, parameters,
-    training_step::{Images, StepPlan},
+    network as resnet,
+    training_step::StepPlan,
 };
 
 /// Rows of the data set that the program is compiled for: CIFAR-10's training part. The
@@ -134,23 +132,21 @@ fn plan(args: &CompileForArgs, optimizer: Optimizer, augment: bool) -> anyhow::R
     let network = network(&args.model, &data);
     resnet::check(&network)?;
     data.labels = vec![0; ROWS];
+    data.train = (0..ROWS as i32).collect();
     data.pixels = crate::data_set::Pixels::U8 {
         bytes: vec![],
         scale: 255.0,
     };
-    let parameters = parameters::parameters(&network);
-    Ok(StepPlan {
+    let config = TrainConfig {
         network,
-        arrays: parameters::arrays(&parameters),
-        parameters,
+        batch: args.model.batch,
         optimizer,
         precision: args.model.precision,
-        forms: ConvForms::new(args.model.conv, "tpu"),
-        images: Images::of(&data),
-        batch: args.model.batch,
-        steps: ROWS / args.model.batch,
-        augmentation: augment.then(|| Augmentation::for_images(data.side, channels)),
-    })
+        augment,
+        conv: args.model.conv,
+        ..TrainConfig::digits()
+    };
+    Ok(StepPlan::new(&config, &data, "tpu"))
 }
 
 /// The chip's published facts, by the first part of the topology's name.

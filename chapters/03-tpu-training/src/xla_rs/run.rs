@@ -9,18 +9,16 @@ use xla::{PjRtBuffer, PjRtClient, PjRtLoadedExecutable};
 
 use super::lower::{XlaRsError, element_type, lower, words};
 use crate::{
-    augment::{self, Augmentation},
     cli::TrainArgs,
     config::{LoopStyle, TrainConfig},
-    conv_forms::ConvForms,
-    data_set::{DataSet, Pixels},
+    data_set::DataSet,
     evaluation,
     failure::{Refused, Unavailable},
     order::Order,
     parameters,
     schedule::Schedule,
     trainer::{Evaluation, TrainError},
-    training_step::{Images, StepPlan},
+    training_step::StepPlan,
 };
 
 /// Trains as `--lower xla-rs` asks, and saves nothing.
@@ -141,20 +139,7 @@ struct Training<'a> {
 impl<'a> Training<'a> {
     /// Compiles the training step, brings the data set and the first weights to the device.
     fn new(client: PjRtClient, config: &'a TrainConfig, data: &'a DataSet) -> anyhow::Result<Self> {
-        let parameters = parameters::parameters(&config.network);
-        let augmentation = || Augmentation::for_images(data.side, data.channels);
-        let plan = StepPlan {
-            network: config.network,
-            arrays: parameters::arrays(&parameters),
-            parameters,
-            optimizer: config.optimizer,
-            precision: config.precision,
-            forms: ConvForms::new(config.conv, &client.platform_name()),
-            images: Images::of(data),
-            batch: config.batch,
-            steps: data.train.len() / config.batch,
-            augmentation: config.augment.then(augmentation),
-        };
+        let plan = StepPlan::new(config, data, &client.platform_name());
         let rate = Schedule::new(
             config.schedule,
             config.learning_rate,
@@ -163,13 +148,7 @@ impl<'a> Training<'a> {
         )?;
         let step = compile(&client, &plan.program(1, LoopStyle::Unroll)?)?;
 
-        let pixels = match &data.pixels {
-            Pixels::U8 { bytes, .. } => {
-                Literal::from_bytes(plan.images.pixels_type(), bytes.clone())
-            }
-            Pixels::F32(values) => Literal::from_f32(values, &plan.images.pixels_type().dims[..]),
-        }?;
-        let images = upload(&client, &pixels)?;
+        let images = upload(&client, &plan.images.pixels(data)?)?;
         let labels = upload(&client, &Literal::from_i32(&data.labels, [data.rows()])?)?;
         let first = parameters::initial(&plan.parameters, config.seed);
         let mut state = vec![];
@@ -227,27 +206,14 @@ impl<'a> Training<'a> {
     // ANCHOR_END: epoch
 
     /// Order, factors and key of the epoch, as the trainer has them.
-    fn epoch_inputs(&self, epoch: usize) -> anyhow::Result<[PjRtBuffer; 3]> {
-        let (steps, optimizer) = (self.plan.steps, &self.config.optimizer);
-        let order = Order::Shuffled {
-            seed: self.config.seed,
-        };
-        let order = order.of_epoch(epoch as u64, self.rows.len());
-        let rows = order.iter().map(|&place| self.rows[place as usize]);
-        let rows: Vec<i32> = rows.take(steps * self.plan.batch).collect();
-        let all = (epoch * steps) as u64..((epoch + 1) * steps) as u64;
-        let factors: Vec<f32> = all
-            .flat_map(|step| optimizer.factors_of_step(step, self.rate.learning_rate(step)))
-            .collect();
-        let key = augment::key(self.config.seed, epoch);
-        Ok([
-            upload(&self.client, &Literal::from_i32(&rows, [rows.len()])?)?,
-            upload(
-                &self.client,
-                &Literal::from_f32(&factors, [steps, optimizer.factors()])?,
-            )?,
-            upload(&self.client, &Literal::from_u32(&key, [2])?)?,
-        ])
+    fn epoch_inputs(&self, epoch: usize) -> anyhow::Result<Vec<PjRtBuffer>> {
+        let seed = self.config.seed;
+        let order = Order::Shuffled { seed };
+        let inputs = self
+            .plan
+            .epoch_inputs(epoch, seed, &order, self.rows, &self.rate)?;
+        let upload = |input| Ok(upload(&self.client, input)?);
+        inputs.iter().map(upload).collect()
     }
 
     /// Evaluates the network as it is on some rows of the data set.

@@ -283,7 +283,7 @@ fn a_run_that_may_not_write_is_told_before_it_begins() {
     ];
     let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let url = url("s3://bucket/run");
-    let environment = Environment::new(url.scheme, variables.into_iter());
+    let environment = Environment::new(url.scheme, variables);
     let patient = RetryConfig::default();
     assert_eq!(patient.max_retries, 10);
     let store = ObjectFolder::connect_with(&url, &environment, patient).unwrap();
