@@ -60,6 +60,7 @@ impl Ranges {
     }
 }
 
+// ANCHOR: observe
 /// Runs batches through the network in f32 and notes the range of every value.
 ///
 /// * `batches`: NCHW f32, normalised, of one image size; with the percentile rule the widest
@@ -93,6 +94,7 @@ pub fn observe<'a>(
     }
     Ok(ranges)
 }
+// ANCHOR_END: observe
 
 /// Computes every step with libtorch.
 ///

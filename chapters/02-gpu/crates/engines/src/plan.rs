@@ -39,6 +39,7 @@ pub struct Step {
     pub output: String,
 }
 
+// ANCHOR: steps
 /// The steps of a ResNet; the last one makes [`OUTPUT`].
 pub fn steps(config: &Config) -> Vec<Step> {
     let mut plan = Plan {
@@ -91,6 +92,7 @@ pub fn steps(config: &Config) -> Vec<Step> {
     plan.step(Operation::Linear, OUTPUT);
     plan.steps
 }
+// ANCHOR_END: steps
 
 /// `layer2.0` of `layer2.0.downsample.0`.
 fn block_name(conv: &Conv) -> &str {

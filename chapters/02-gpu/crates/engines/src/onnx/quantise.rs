@@ -24,6 +24,7 @@ pub struct Scale {
     pub zero: u8,
 }
 
+// ANCHOR: activation
 /// The scale by which 8 bits hold a range. 0 is always in it, and exact: padding is made of zeros.
 pub fn activation(range: Range, activations: Activations) -> Scale {
     let (low, high) = (range.low.min(0.0), range.high.max(0.0));
@@ -42,6 +43,7 @@ pub fn activation(range: Range, activations: Activations) -> Scale {
         },
     }
 }
+// ANCHOR_END: activation
 
 /// A step of no width, or of none that f32 can divide by, is as good as 1: all values are 0 then.
 fn step(width: f32) -> f32 {
