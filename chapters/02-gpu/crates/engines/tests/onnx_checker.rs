@@ -23,7 +23,7 @@ for path in sys.argv[1:]:
 
 fn main() -> ExitCode {
     let need = Need {
-        reason: "needs: the Python package onnx; cargo x peers cpu",
+        reason: "needs: the checker of ONNX (package onnx); cargo x peers cpu",
         here: python().is_some(),
     };
     harness::run(vec![("every_form_passes_the_checker", need, every_form)])
