@@ -36,6 +36,8 @@
 //! | [`checkout`] | the checkout's root and commit | need git: without it there is no commit |
 //! | [`hardware`] | published peaks and bandwidths with their sources | measure |
 //! | [`progress`] | bars on stderr | write to stdout |
+//! | [`learn`] | a chapter's measurements in one go, each in a process of its own | measure |
+//! | [`arguments`] | numbers with bounds, as flags give them | know any flag |
 //! | [`stdout`] | lines on stdout, also where it is closed | format |
 //! | [`human`] | numbers for people | appear in result files |
 //! | [`exit`] | exit codes | |
@@ -45,12 +47,14 @@
 //! No tensor library, no async runtime, no command line: a program that only reads
 //! result files must build in seconds and without libtorch.
 
+pub mod arguments;
 pub mod checkout;
 pub mod device;
 pub mod environment;
 pub mod exit;
 pub mod hardware;
 pub mod human;
+pub mod learn;
 mod privacy;
 pub mod progress;
 pub mod results;

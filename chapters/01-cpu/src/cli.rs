@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use accel::device::DeviceRequest;
+use accel::{arguments::number, device::DeviceRequest};
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
@@ -248,21 +248,26 @@ pub struct WorkerArgs {
     pub system_malloc: bool,
 }
 
-fn number(s: &str, what: &str, most: usize) -> Result<usize, String> {
-    match s.parse() {
-        Ok(n) if (1..=most).contains(&n) => Ok(n),
-        _ => Err(format!("expected {what} from 1 to {most}, got {s:?}")),
-    }
-}
-
-fn threads(s: &str) -> Result<usize, String> {
+/// A number of threads, from a flag.
+///
+/// # Errors
+/// What was expected, and what came.
+pub fn threads(s: &str) -> Result<usize, String> {
     number(s, "a number of threads", 1024)
 }
 
-fn batch(s: &str) -> Result<usize, String> {
+/// A batch size, from a flag.
+///
+/// # Errors
+/// What was expected, and what came.
+pub fn batch(s: &str) -> Result<usize, String> {
     number(s, "a batch size", 4096)
 }
 
-fn count(s: &str) -> Result<usize, String> {
+/// A count, from a flag.
+///
+/// # Errors
+/// What was expected, and what came.
+pub fn count(s: &str) -> Result<usize, String> {
     number(s, "a count", 1_000_000_000)
 }

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 pub use accel::stdout::{StdoutError, print_line};
-use accel::{device::DeviceError, exit};
+use accel::{device::DeviceError, exit, learn::LearnError};
 use datasets::{checkpoint::CheckpointError, images::ImagesError};
 
 use crate::{
@@ -55,6 +55,10 @@ pub fn code(error: &anyhow::Error) -> u8 {
             return exit::DEVICE;
         }
         let refused = cause.is::<Refused>()
+            || matches!(
+                cause.downcast_ref(),
+                Some(LearnError::NoSuchMeasurement { .. })
+            )
             || cause.is::<CheckpointError>()
             || cause.is::<ImagesError>()
             || cause.is::<WeightsError>()

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use accel::device::DeviceRequest;
+use accel::{arguments::number, device::DeviceRequest};
 use clap::{Args, Parser, Subcommand};
 use cpu_inference::{
-    cli::{LadderModelArgs, WorkArgs},
+    cli::{LadderModelArgs, WorkArgs, batch, count, threads},
     tch_engine::{Dtype, Rung},
 };
 use datasets::resnet::Arch;
@@ -287,27 +287,8 @@ pub struct OutputArgs {
     pub quiet: bool,
 }
 
-fn number(s: &str, what: &str, most: usize) -> Result<usize, String> {
-    match s.parse() {
-        Ok(n) if (1..=most).contains(&n) => Ok(n),
-        _ => Err(format!("expected {what} from 1 to {most}, got {s:?}")),
-    }
-}
-
-fn threads(s: &str) -> Result<usize, String> {
-    number(s, "a number of threads", 1024)
-}
-
-fn batch(s: &str) -> Result<usize, String> {
-    number(s, "a batch size", 4096)
-}
-
 fn large_batch(s: &str) -> Result<usize, String> {
     number(s, "a batch size", 1 << 20)
-}
-
-fn count(s: &str) -> Result<usize, String> {
-    number(s, "a count", 1_000_000_000)
 }
 
 fn share(s: &str) -> Result<f64, String> {

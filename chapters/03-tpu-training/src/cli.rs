@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use accel::device::DeviceRequest;
+use accel::{arguments::number, device::DeviceRequest};
 use clap::{Args, FromArgMatches, Parser, Subcommand, ValueEnum};
 use datasets::resnet::Arch;
 
@@ -374,13 +374,6 @@ pub struct LearnArgs {
     /// Say nothing on stderr but warnings and errors.
     #[arg(long)]
     pub quiet: bool,
-}
-
-fn number(text: &str, what: &str, most: usize) -> Result<usize, String> {
-    match text.parse() {
-        Ok(n) if (1..=most).contains(&n) => Ok(n),
-        _ => Err(format!("expected {what} from 1 to {most}, got {text:?}")),
-    }
 }
 
 fn width(text: &str) -> Result<usize, String> {

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use accel::{device::DeviceError, exit, stdout::StdoutError};
+use accel::{device::DeviceError, exit, learn::LearnError, stdout::StdoutError};
 
 use crate::{
     checkpoint::CheckpointError, config::ConfigError, data_set::DataError, device::OpenError,
@@ -54,6 +54,10 @@ fn code(error: &anyhow::Error) -> u8 {
             return exit::DEVICE;
         }
         let refused = cause.is::<Refused>()
+            || matches!(
+                cause.downcast_ref(),
+                Some(LearnError::NoSuchMeasurement { .. })
+            )
             || cause.is::<ConfigError>()
             || cause.is::<ScheduleError>()
             || cause.is::<UnsupportedArch>()

@@ -323,6 +323,16 @@ impl Trainer {
         self.first_compile_time
     }
 
+    /// The device's memory that the larger of the compiled programs takes, in bytes, as the
+    /// compiler says; `None` before [`Trainer::compile`], or where the plugin does not say.
+    pub fn device_bytes(&self) -> Option<u64> {
+        let programs = self.many.iter().chain(&self.one);
+        programs
+            .filter_map(|program| u64::try_from(program.memory().ok()?.device_bytes()).ok())
+            .filter(|bytes| *bytes > 0)
+            .max()
+    }
+
     /// Goes on from a snapshot.
     ///
     /// # Errors

@@ -120,6 +120,8 @@ pub struct Outcome {
     pub test: Option<Evaluation>,
     /// Seconds in the compiler.
     pub compile_seconds: f64,
+    /// Memory of the device that the program takes, in bytes, by the compiler's estimate.
+    pub device_bytes: Option<u64>,
     /// Whether it was stopped before its end.
     pub stopped: bool,
     /// The model's file or URL, where the run is complete.
@@ -187,6 +189,7 @@ pub fn train(
         validation: None,
         test: None,
         compile_seconds: 0.0,
+        device_bytes: None,
         stopped: false,
         model: None,
     };
@@ -245,6 +248,7 @@ pub fn train(
         outcome.model = Some(folder.publish_model(&run.state()?, &extra)?);
     }
     outcome.compile_seconds = run.trainer.compile_time().as_secs_f64();
+    outcome.device_bytes = run.trainer.device_bytes();
     outcome.images = run.trainer.total_steps() * config.batch as u64;
     outcome.seconds = run.epoch_seconds + run.history.iter().map(|r| r.seconds).sum::<f64>();
     outcome.history = run.history;

@@ -18,6 +18,7 @@ fn main() -> ExitCode {
         a_training_step_compiles_for_two_generations,
         an_inference_program_compiles_for_four_chips,
         train_takes_the_flag_too,
+        learning_keeps_a_result_under_its_name,
         an_unknown_topology_is_refused_with_those_that_are_known,
     ];
     harness::run(&need, false, tests)
@@ -67,6 +68,36 @@ fn a_training_step_compiles_for_two_generations(plugin: &Path) {
     let expected = hours * metric(v5e, "usd_per_hour");
     let got = metric(v5e, "estimated_usd_per_50000_images");
     assert!((got / expected - 1.0).abs() < 1e-9, "{got} and {expected}");
+}
+
+fn learning_keeps_a_result_under_its_name(plugin: &Path) {
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = scratch.path().join("compile-for-digits");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("result.json"), "of an earlier run").unwrap();
+    let out = scratch.path().to_str().unwrap();
+    let words = [
+        "learn",
+        "--quick",
+        "--only",
+        "compile-for-digits",
+        "--out",
+        out,
+    ];
+    let output = compile_for(plugin, &words);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        said.contains("$ tpu-training compile-for v5e:1x1"),
+        "{said}"
+    );
+    let own = ResultFile::read(folder.join("result.json")).unwrap();
+    let slug = own.environment.machine_slug();
+    let kept = scratch.path().join(slug).join("compile-for-digits.json");
+    let kept = ResultFile::read(kept).unwrap();
+    assert_eq!(kept.measurement, "compile-for-digits");
+    assert_eq!(kept.rows, own.rows);
 }
 
 fn an_inference_program_compiles_for_four_chips(plugin: &Path) {

@@ -128,6 +128,10 @@ fn digits_are_learned_and_the_result_has_every_epoch(plugin: &Path) {
     assert!(loss(6) < 0.5 * loss(1), "{} to {}", loss(1), loss(6));
     let accuracy = metric(&file, "run", "test_accuracy");
     assert!(accuracy > 0.8, "{accuracy}");
+    // Weights and their velocities lie on the device throughout, and what a step keeps beside.
+    let model = fs::metadata(scratch.path().join("model.safetensors")).unwrap();
+    let memory = metric(&file, "run", "estimated_device_bytes");
+    assert!(memory > 2.0 * model.len() as f64, "{memory}");
     assert_eq!(
         file.row("run")
             .unwrap()

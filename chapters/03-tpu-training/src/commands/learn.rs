@@ -1,29 +1,11 @@
 //! `tpu-training learn`: the chapter in one go, with result files.
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::path::Path;
 
-use accel::{
-    checkout::checkout_root,
-    exit,
-    results::{ResultFile, published_dir},
-    stdout::print_line,
-};
+use accel::learn::{Learn, Step};
 use anyhow::Context;
 
-use crate::{cli::LearnArgs, failure::Refused, run_folder::RunFolder, store::Place};
-
-/// One measurement of the chapter: the name of its file, and the arguments
-/// that a reader would type.
-struct Step {
-    measurement: &'static str,
-    question: &'static str,
-    command: &'static str,
-    /// In place of `--quick`, where that is not all; None: left out of quick mode.
-    quick: Option<&'static str>,
-}
+use crate::{cli::LearnArgs, run_folder::RunFolder, store::Place};
 
 // ANCHOR: steps
 /// What the chapter measures.
@@ -80,101 +62,40 @@ const STEPS: [Step; 7] = [
 /// # Errors
 /// What failed; the steps before it are written.
 pub fn run(args: &LearnArgs) -> anyhow::Result<u8> {
-    let root = checkout_root();
-    let program = std::env::current_exe().context("cannot find this program")?;
-    let wanted = |step: &&Step| {
-        let named = args
-            .only
-            .as_ref()
-            .is_none_or(|part| step.measurement.contains(part.as_str()));
-        named && (!args.quick || step.quick.is_some())
+    let learn = Learn {
+        chapter: "03-tpu-training",
+        program: "tpu-training",
+        out: &args.out,
+        quick: args.quick,
+        publish: args.publish,
+        only: args.only.as_deref(),
     };
-    if !STEPS.iter().any(|step| wanted(&step)) {
-        let possible = STEPS
-            .iter()
-            .filter(|step| !args.quick || step.quick.is_some());
-        let possible: Vec<_> = possible.map(|step| step.measurement).collect();
-        return Err(Refused(format!(
-            "--only {}: no such measurement; expected a part of one of {}",
-            args.only.as_deref().unwrap_or_default(),
-            possible.join(", ")
-        ))
-        .into());
-    }
-    let mut left_out = vec![];
-    for step in STEPS.iter().filter(wanted) {
-        let folder = args.out.join(step.measurement);
-        let words = words(step, args, &folder);
-        print_line(&format!(
-            "\n{}\n$ tpu-training {}",
-            step.question,
-            words.join(" ")
-        ))?;
-        if step.command.contains("SCRATCH") {
+    learn.run(&STEPS, |step, folder| {
+        if trains(step) {
             // A training begins anew, whatever an earlier run of this command has left.
-            remove_run(&folder)?;
+            remove_run(folder)?;
         }
-        // A process of its own: memory starts afresh, Ctrl-C reaches it, and the file has the
-        // command that a reader can type.
-        let status = Command::new(&program)
-            .args(&words)
-            .status()
-            .with_context(|| format!("cannot start {}", program.display()))?;
-        let result = folder.join("result.json");
-        match status.code().and_then(|code| u8::try_from(code).ok()) {
-            Some(exit::OK) => {}
-            Some(exit::INTERRUPTED) => return Ok(exit::INTERRUPTED),
-            Some(exit::DEVICE) => {
-                left_out.push(step.measurement);
-                continue;
-            }
-            _ => anyhow::bail!("measuring {} failed ({status})", step.measurement),
-        }
-        let mut file =
-            ResultFile::read(&result).with_context(|| format!("measuring {}", step.measurement))?;
-        step.measurement.clone_into(&mut file.measurement);
-        let path = path(args, root.as_deref(), &file);
-        file.write(&path)
-            .with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    if !left_out.is_empty() {
-        print_line(&format!(
-            "\nleft out, for the reasons above: {}",
-            left_out.join(", ")
-        ))?;
-    }
-    Ok(exit::OK)
+        Ok(words(step, args, folder))
+    })
+}
+
+/// Whether its `--out` is the folder of a training.
+fn trains(step: &Step) -> bool {
+    step.command.contains("SCRATCH")
 }
 
 /// The arguments of a step, as a reader would type them.
 fn words(step: &Step, args: &LearnArgs, folder: &Path) -> Vec<String> {
-    let trains = step.command.contains("SCRATCH");
-    let mut words: Vec<String> = step
-        .command
-        .split_whitespace()
-        .map(|word| match word {
-            "SCRATCH" => folder.display().to_string(),
-            _ => word.to_owned(),
-        })
-        .collect();
-    let quick: Vec<&str> = match (args.quick, step.quick) {
-        (true, Some(words)) => words.split_whitespace().collect(),
-        _ => vec![],
-    };
-    // A flag that quick mode gives again replaces the first.
-    for flag in quick.iter().filter(|word| word.starts_with("--")) {
-        if let Some(at) = words.iter().position(|word| word == flag) {
-            words.drain(at..at + 2);
-        }
-    }
-    words.extend(quick.into_iter().map(str::to_owned));
+    let mut words = step.words(args.quick, |word| {
+        (word == "SCRATCH").then(|| folder.display().to_string())
+    });
     if !words[0].starts_with("compile-for") {
         words.extend(["--device".into(), args.device.device.to_string()]);
         if let Some(plugin) = &args.device.plugin {
             words.extend(["--plugin".into(), plugin.display().to_string()]);
         }
     }
-    if !trains {
+    if !trains(step) {
         let file = folder.join("result.json");
         words.extend(["--out".into(), file.display().to_string()]);
     }
@@ -208,17 +129,4 @@ fn remove_run(folder: &Path) -> anyhow::Result<()> {
         removed.with_context(|| format!("cannot remove {}", path.display()))?;
     }
     Ok(())
-}
-
-/// Published: by date and commit. A reader's own: `<slug>/<measurement>.json`.
-fn path(args: &LearnArgs, root: Option<&Path>, file: &ResultFile) -> PathBuf {
-    let slug = file.environment.machine_slug();
-    if args.publish {
-        let root = root.unwrap_or(Path::new("."));
-        published_dir(root, "03-tpu-training", &slug, &file.measurement).join(file.published_name())
-    } else {
-        args.out
-            .join(slug)
-            .join(format!("{}.json", file.measurement))
-    }
 }

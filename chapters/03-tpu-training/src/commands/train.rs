@@ -335,6 +335,9 @@ fn result_file(
     let mut whole = with_workload(Row::ok("run", "the whole run"))
         .with_metric("training_seconds", outcome.seconds)
         .with_metric("compile_seconds", outcome.compile_seconds);
+    if let Some(bytes) = outcome.device_bytes {
+        whole = whole.with_metric("estimated_device_bytes", bytes as f64);
+    }
     if let Some(first) = complete.first() {
         let transfers = first.transfers;
         whole = whole

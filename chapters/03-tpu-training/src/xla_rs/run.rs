@@ -279,7 +279,7 @@ mod tests {
 
     /// Two epochs of one step each: the second loss shows the first step's update.
     #[test]
-    #[ignore = "the archive of the crate xla; set XLA_EXTENSION_DIR"]
+    #[ignore = "needs: the archive of the crate xla; XLA_EXTENSION_DIR=FOLDER cargo test --release -p tpu-training --features xla-rs -- --ignored"]
     fn losses_are_those_of_the_other_front_door() {
         let data = DataSet::made_up(128, 8, 1, 10);
         let config = TrainConfig {
