@@ -56,3 +56,16 @@ pub(crate) fn write(
     temporary.persist(path).map_err(|error| error.error)?;
     File::open(folder)?.sync_all()
 }
+
+/// What to do about an error of writing, where there is something to do.
+pub(crate) fn remedy(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "; make room on that disk, or choose another folder"
+        }
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            "; choose a folder that you may write to"
+        }
+        _ => "",
+    }
+}

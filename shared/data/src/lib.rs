@@ -14,6 +14,7 @@
 //! | [`checkpoint`] | safetensors files: read with checks, compared with a model, written whole |
 //! | [`resnet`] | the ResNets by depth, width and stem: names and shapes of their tensors |
 //! | [`hub`] | ImageNet weights from the Hugging Face hub, pinned and verified |
+//! | [`serving`] | a folder of published models, and which of them to serve |
 //!
 //! Not here: decoding and resizing pictures (chapter 1's pipeline), tensors of an engine, and
 //! object stores. The crate has no `unsafe` code; files are read, not memory-mapped, because a
@@ -26,6 +27,7 @@ pub mod hub;
 pub mod imagenet;
 pub mod images;
 pub mod resnet;
+pub mod serving;
 pub mod split;
 
 mod atomic_file;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use safetensors::{Dtype, SafeTensorError};
 
 use super::difference::Problem;
+use crate::atomic_file;
 
 /// Why a checkpoint cannot be read, used or written.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +61,7 @@ pub enum CheckpointError {
         problem: ContentError,
     },
     /// The file cannot be written; an older file of that name is as it was.
-    #[error("{}: cannot write the checkpoint ({bytes} bytes): {source}{}", path.display(), write_hint(source))]
+    #[error("{}: cannot write the checkpoint ({bytes} bytes): {source}{}", path.display(), atomic_file::remedy(source))]
     Write {
         /// The path as it was given.
         path: PathBuf,
@@ -267,17 +268,4 @@ fn mismatch(origin: &str, description: &str, problems: &[Problem]) -> String {
 /// A clause on what the file seems to be.
 fn hint(looks_like: &Option<&'static str>) -> String {
     looks_like.map_or_else(String::new, |what| format!(" (this looks like {what})"))
-}
-
-/// What to do about an error of writing, where there is something to do.
-fn write_hint(source: &io::Error) -> &'static str {
-    match source.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "; make room on that disk, or choose another folder"
-        }
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            "; choose a folder that you may write to"
-        }
-        _ => "",
-    }
 }

@@ -15,4 +15,5 @@ mod images;
 mod robustness;
 mod samples;
 mod server;
+mod serving;
 mod split;
