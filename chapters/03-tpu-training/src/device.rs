@@ -11,6 +11,8 @@ use accel::{
 };
 use pjrt_runtime::{Client, ClientOption, Platform, Plugin, PluginError, SearchPath, find_plugin};
 
+use crate::programs::Programs;
+
 /// A device that is ready to compile and run.
 pub struct Opened {
     /// Which one.
@@ -23,6 +25,8 @@ pub struct Opened {
     pub plugin: Plugin,
     /// Number of the device among the client's.
     pub ordinal: usize,
+    /// What was compiled for it.
+    pub programs: Programs,
 }
 
 /// Why there is no such device.
@@ -106,6 +110,7 @@ pub fn open(request: DeviceRequest, plugin: Option<&Path>) -> Result<Opened, Ope
         client,
         plugin,
         ordinal,
+        programs: Programs::default(),
     })
 }
 
@@ -128,6 +133,7 @@ fn open_named(path: &Path) -> Result<Opened, OpenError> {
         client,
         plugin,
         ordinal: 0,
+        programs: Programs::default(),
     })
 }
 

@@ -48,7 +48,8 @@ pub fn text(error: &anyhow::Error) -> String {
     text
 }
 
-fn code(error: &anyhow::Error) -> u8 {
+/// The exit code of an error.
+pub fn code(error: &anyhow::Error) -> u8 {
     for cause in error.chain() {
         if cause.is::<DeviceError>() || cause.is::<OpenError>() || cause.is::<Unavailable>() {
             return exit::DEVICE;

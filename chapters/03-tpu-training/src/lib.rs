@@ -16,6 +16,7 @@
 //! | [`training_run`] | a whole training: epochs, checkpoints, resuming |
 //! | [`trainer`] | one training in progress on a device |
 //! | [`training_step`], [`evaluation`] | the programs: what the device is given to run |
+//! | [`programs`] | what this process has compiled already |
 //! | [`network`], [`optimizer`], [`augment`] | their parts, as graph operations |
 //! | [`conv_forms`] | how each convolution is written down, by shape and device |
 //! | [`parameters`] | names, first values, layouts of the network's tensors |
@@ -41,6 +42,7 @@ pub mod network;
 pub mod optimizer;
 pub mod order;
 pub mod parameters;
+pub mod programs;
 pub mod run_folder;
 pub mod schedule;
 pub mod store;

@@ -92,6 +92,19 @@ impl RunFolder {
         Ok(())
     }
 
+    /// Whether there is a checkpoint to go on from.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Store`]: the place cannot be read.
+    pub fn has_checkpoint(&self) -> Result<bool, CheckpointError> {
+        for step in checkpoint::steps(self.store.as_ref())? {
+            if self.is_committed(step)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// For a run that resumes: the newest checkpoint that is whole.
     ///
     /// # Errors

@@ -6,6 +6,7 @@
 
 use std::{
     ops::ControlFlow,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -19,6 +20,7 @@ use crate::{
     evaluation,
     order::Order,
     parameters::{self, Array, Parameter, Role},
+    programs::Programs,
     schedule::Schedule,
     training_step::StepPlan,
 };
@@ -172,9 +174,10 @@ pub struct Trainer {
     plan: StepPlan,
     rate: Schedule,
     driving: Driving,
-    one: Option<Executable>,
-    many: Option<Executable>,
-    evaluate: Option<(usize, Executable)>,
+    programs: Programs,
+    one: Option<Arc<Executable>>,
+    many: Option<Arc<Executable>>,
+    evaluate: Option<(usize, Arc<Executable>)>,
     compile_time: Duration,
     first_compile_time: Duration,
     train_rows: Vec<i32>,
@@ -235,6 +238,7 @@ impl Trainer {
             plan,
             rate,
             driving,
+            programs: Programs::default(),
             one: None,
             many: None,
             evaluate: None,
@@ -260,6 +264,14 @@ impl Trainer {
             slots,
         })?;
         Ok(trainer)
+    }
+
+    /// Takes programs from those that were compiled before, by this trainer or others on the
+    /// same client.
+    #[must_use]
+    pub fn with_programs(mut self, programs: Programs) -> Self {
+        self.programs = programs;
+        self
     }
 
     /// The network's tensors, in the order of a snapshot's.
@@ -455,11 +467,11 @@ impl Trainer {
         Ok(())
     }
 
-    fn compiled(&mut self, program: &Program) -> Result<Executable, TrainError> {
+    fn compiled(&mut self, program: &Program) -> Result<Arc<Executable>, TrainError> {
         let start = Instant::now();
         let text = program.stablehlo()?;
         let options = compile_options(&self.client, self.device);
-        let executable = self.client.compile(&text, &options)?;
+        let executable = self.programs.compiled(&self.client, &text, &options)?;
         let elapsed = start.elapsed();
         if self.compile_time.is_zero() {
             self.first_compile_time = elapsed;

@@ -64,6 +64,10 @@ pub struct RunOptions {
     pub default_warmup: bool,
     /// How the host drives the device.
     pub driving: Driving,
+    /// Pause after so many epochs in all, saved; `None`: train to the last one.
+    pub until: Option<usize>,
+    /// Evaluate the test rows at the end. Who chooses among runs leaves it to the one chosen.
+    pub test: bool,
 }
 
 /// What a run tells while it goes on.
@@ -86,6 +90,8 @@ pub enum News<'a> {
     Compiled {
         /// Seconds that it took.
         seconds: f64,
+        /// See [`Outcome::device_bytes`].
+        device_bytes: Option<u64>,
     },
     /// An epoch is over and saved.
     Epoch {
@@ -116,7 +122,7 @@ pub struct Outcome {
     pub seconds: f64,
     /// On the validation rows, after the last epoch.
     pub validation: Option<Evaluation>,
-    /// On the test rows, once, after the last epoch.
+    /// On the test rows, once, after the last epoch, where that is asked for.
     pub test: Option<Evaluation>,
     /// Seconds in the compiler.
     pub compile_seconds: f64,
@@ -170,7 +176,8 @@ pub fn train(
     }
     let (client, device) = (&opened.client, opened.ordinal);
     let mut run = Run {
-        trainer: Trainer::new(client, device, &config, data, options.driving)?,
+        trainer: Trainer::new(client, device, &config, data, options.driving)?
+            .with_programs(opened.programs.clone()),
         settings,
         description: description(&config, data),
         history: vec![],
@@ -193,14 +200,18 @@ pub fn train(
         stopped: false,
         model: None,
     };
-    if run.trainer.epoch() < config.epochs {
+    let last = options.until.unwrap_or(usize::MAX).min(config.epochs);
+    if run.trainer.epoch() < last {
         run.trainer.compile()?;
         // Evaluation's compiler belongs to no epoch either.
         run.trainer.evaluate(&data.validation)?;
         let seconds = run.trainer.compile_time().as_secs_f64();
-        tell(News::Compiled { seconds });
+        tell(News::Compiled {
+            seconds,
+            device_bytes: run.trainer.device_bytes(),
+        });
     }
-    while run.trainer.epoch() < config.epochs {
+    while run.trainer.epoch() < last {
         let go_on = |_| match stop.load(Ordering::Relaxed) {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
@@ -215,7 +226,9 @@ pub fn train(
                 },
                 None => cause.into(),
             })?;
-        run.epoch_seconds += epoch.seconds;
+        if epoch.images > 0 {
+            run.epoch_seconds += epoch.seconds;
+        }
         if epoch.stopped {
             let place = run.save(folder, &mut tell)?;
             tell(News::Stopped { folder: &place });
@@ -236,16 +249,20 @@ pub fn train(
         outcome.epochs.push(epoch);
     }
     if !outcome.stopped {
-        let test = run.trainer.evaluate(&data.test)?;
-        outcome.test = Some(test);
-        let accuracy = [
-            ("test_accuracy", test.accuracy),
-            ("test_images", test.images as f64),
-        ];
-        let extra: BTreeMap<_, _> = accuracy
-            .map(|(name, value)| (name.to_owned(), value.to_string()))
-            .into();
-        outcome.model = Some(folder.publish_model(&run.state()?, &extra)?);
+        if outcome.validation.is_none() {
+            // It was complete before.
+            outcome.validation = Some(run.trainer.evaluate(&data.validation)?);
+        }
+        if run.trainer.epoch() == config.epochs {
+            let mut extra = BTreeMap::new();
+            if options.test {
+                let test = run.trainer.evaluate(&data.test)?;
+                extra.insert("test_accuracy".to_owned(), test.accuracy.to_string());
+                extra.insert("test_images".to_owned(), (test.images as f64).to_string());
+                outcome.test = Some(test);
+            }
+            outcome.model = Some(folder.publish_model(&run.state()?, &extra)?);
+        }
     }
     outcome.compile_seconds = run.trainer.compile_time().as_secs_f64();
     outcome.device_bytes = run.trainer.device_bytes();

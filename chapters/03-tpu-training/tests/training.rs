@@ -46,6 +46,7 @@ fn main() -> ExitCode {
         adamw_and_bf16_learn,
         more_epochs_go_on_from_where_a_shorter_run_ended,
         a_run_goes_on_with_its_own_data_only,
+        a_run_may_pause_and_a_second_one_compiles_nothing,
         a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_checkpoint,
         two_runs_do_not_share_a_folder,
         the_trained_model_is_evaluated_as_the_run_said,
@@ -391,6 +392,8 @@ fn a_run_goes_on_with_its_own_data_only(plugin: &Path) {
             resume,
             default_warmup: true,
             driving,
+            until: None,
+            test: true,
         };
         let stop = AtomicBool::new(false);
         training_run::train(&opened, &config, data, &mut folder, &options, &stop, |_| {})
@@ -428,6 +431,59 @@ fn a_run_goes_on_with_its_own_data_only(plugin: &Path) {
         assert!(matches!(error, TrainError::Place { .. }), "{error}");
     }
     trainer.restore(&good).unwrap();
+}
+
+fn a_run_may_pause_and_a_second_one_compiles_nothing(plugin: &Path) {
+    let scratch = folder();
+    let data = DataSet::made_up(64, 8, 1, 10);
+    let mut config = TrainConfig::digits();
+    config.network.width = 2;
+    config.batch = 16;
+    config.epochs = 3;
+    config.warmup_steps = 0;
+    config.conv = ConvStyle::Products;
+    let opened = device::open(DeviceRequest::Cpu, Some(plugin)).unwrap();
+    let run = |name: &str, config: &TrainConfig, resume: bool, until: Option<usize>, test: bool| {
+        let mut folder = RunFolder::open(&Place::from(scratch.path().join(name)), 1).unwrap();
+        assert_eq!(folder.has_checkpoint().unwrap(), resume);
+        let driving = Driving {
+            steps_per_call: 1,
+            loop_style: LoopStyle::While,
+        };
+        let options = RunOptions {
+            resume,
+            default_warmup: false,
+            driving,
+            until,
+            test,
+        };
+        let stop = AtomicBool::new(false);
+        training_run::train(&opened, config, &data, &mut folder, &options, &stop, |_| {}).unwrap()
+    };
+    let whole = run("whole", &config, false, None, false);
+    assert!(whole.model.is_some() && whole.test.is_none());
+
+    let part = run("parts", &config, false, Some(2), false);
+    assert_eq!((part.history.len(), part.stopped), (2, false));
+    assert!(part.model.is_none());
+    let rest = run("parts", &config, true, None, false);
+    assert_eq!(rest.validation, whole.validation);
+    let model = |name: &str| model(&scratch.path().join(name));
+    assert!(model("whole") == model("parts"));
+    // What is complete is evaluated, and not trained again.
+    let tested = run("parts", &config, true, None, true);
+    assert_eq!(tested.validation, whole.validation);
+    assert!(tested.test.is_some() && tested.epochs.is_empty());
+
+    // Another learning rate is another run of the same programs; another batch is not.
+    let compiled = opened.programs.len();
+    config.learning_rate = 0.01;
+    run("other", &config, false, None, false);
+    assert!(model("other") != model("whole"));
+    assert_eq!(opened.programs.len(), compiled);
+    config.batch = 8;
+    run("batch", &config, false, None, false);
+    assert_eq!(opened.programs.len(), compiled + 1);
 }
 
 fn a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_checkpoint(plugin: &Path) {

@@ -71,6 +71,8 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<u8> {
         resume: args.resume,
         default_warmup: args.learning.warmup_steps.is_none(),
         driving: driving(&args.driving, &opened),
+        until: None,
+        test: true,
     };
     let mut folder = RunFolder::open(&out, args.keep).map_err(RunError::from)?;
     let tell = |news: News<'_>| tell(&progress, &config, &news);
@@ -287,7 +289,7 @@ fn tell(progress: &Progress, config: &TrainConfig, news: &News<'_>) {
         }
         News::Skipped(checkpoint) => progress.warn(&format!("passed over {checkpoint}")),
         News::NotRemoved(why) => progress.warn(&format!("an older checkpoint stays: {why}")),
-        News::Compiled { seconds } => {
+        News::Compiled { seconds, .. } => {
             progress.println(&format!("compiled in {}", human::duration(*seconds)));
         }
         News::Epoch {

@@ -1,0 +1,8 @@
+//! One file a command.
+
+pub mod deploy;
+pub mod learn;
+pub mod overhead;
+pub mod plan;
+pub mod run;
+pub mod sweep;
