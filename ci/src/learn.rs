@@ -47,6 +47,12 @@ const CHAPTERS: &[Chapter] = &[
         arguments: &["learn"],
         needs: Some(Platform::Cpu),
     },
+    Chapter {
+        name: "04-sweep",
+        package: "parallel-training",
+        arguments: &["learn"],
+        needs: Some(Platform::Cpu),
+    },
 ];
 
 /// Options of `cargo x learn`.

@@ -3,8 +3,8 @@
 //! One file a command: `setup` brings the native libraries that `ci/native.toml`
 //! pins, `doctor` says what this machine has and lacks, `test` and `learn` are the
 //! two commands of the README, `book` renders and checks the book, `peers` measures
-//! other stacks, `pack` makes a folder that measures on a machine without cargo, `tidy`
-//! checks the project's own rules. The rest supports them:
+//! other stacks, `pack` makes a folder that measures on a machine without cargo, `chaos` kills
+//! sweeps and sees what is lost, `tidy` checks the project's own rules. The rest supports them:
 //!
 //! - [`native_pins`], [`pip`], [`wheel`], [`installed`], [`disk`]: the steps of a set-up
 //! - [`libtorch`], [`pjrt`], [`engine_library`]: what the user brings instead
@@ -17,6 +17,7 @@
 
 mod book;
 mod cargo;
+mod chaos;
 mod disk;
 mod doctor;
 mod engine_library;
@@ -70,6 +71,8 @@ enum Command {
     Peers(peers::Args),
     /// Make a folder that measures on a GPU machine without cargo and network.
     Pack(pack::Args),
+    /// Kill sweeps of chapter 4 at random moments, and see whether anything is lost.
+    Chaos(chaos::Args),
     /// Check the project's own rules, formatting and lints.
     Tidy(tidy::Args),
 }
@@ -84,6 +87,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Book(args) => book::run(args, root),
         Command::Peers(args) => peers::run(args, root),
         Command::Pack(args) => pack::run(&args, root),
+        Command::Chaos(args) => chaos::run(&args, root),
         Command::Tidy(args) => tidy::run(args, root),
     }
 }
