@@ -29,9 +29,10 @@ pub struct Args {
     /// Seed of the moments; the time of day if not given. It is printed.
     #[arg(long)]
     seed: Option<u64>,
-    /// Longest time between a start and a kill, in seconds.
-    #[arg(long, default_value_t = 8.0, value_name = "SECONDS")]
-    longest: f64,
+    /// Longest time from one kill to the next, in seconds; a third of what the undisturbed
+    /// sweep takes if not given.
+    #[arg(long, value_name = "SECONDS")]
+    longest: Option<f64>,
     /// Where the sweeps are kept; a temporary folder, removed in the end, if not given.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -52,11 +53,12 @@ learning_rate = [0.1, 0.03, 0.01]
 /// # Errors
 /// What was lost, or what could not be run.
 pub fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
-    ensure!(
-        args.longest.is_finite() && args.longest > 0.0,
-        "--longest {}: expected a number of seconds over 0",
-        args.longest
-    );
+    if let Some(longest) = args.longest {
+        ensure!(
+            longest.is_finite() && longest > 0.0,
+            "--longest {longest}: expected a number of seconds over 0"
+        );
+    }
     setup::ensure(root, &[])?;
     let mut build = cargo::command(root);
     build.args([
@@ -87,18 +89,22 @@ pub fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     let ended = sweeps.start(&undisturbed)?.wait()?;
     ensure!(ended.success(), "the undisturbed sweep failed ({ended})");
     let expected = Sweep::read(&undisturbed)?;
+    let took = start.elapsed().as_secs_f64();
     println!(
-        "undisturbed: {} runs in {:.0} s",
-        expected.figures.len(),
-        start.elapsed().as_secs_f64()
+        "undisturbed: {} runs in {took:.0} s",
+        expected.figures.len()
     );
+    let plan = Plan {
+        kills: args.kills,
+        longest: args.longest.unwrap_or(took / 3.0),
+    };
 
     let (mut killed, mut number) = (Killed::default(), 0);
-    while killed.all() < args.kills {
+    while killed.all() < plan.kills {
         number += 1;
         let out = folder.join(format!("disturbed-{number}"));
         let before = killed;
-        sweeps.disturb(&out, args, &mut random, &mut killed)?;
+        sweeps.disturb(&out, &plan, &mut random, &mut killed)?;
         let kills = killed.all() - before.all();
         let got = Sweep::read(&out)?;
         let lost = got.differences(&expected, kills);
@@ -122,6 +128,13 @@ pub fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
         start.elapsed().as_secs_f64()
     );
     Ok(ExitCode::SUCCESS)
+}
+
+/// How much is killed, and how often.
+struct Plan {
+    kills: u32,
+    /// Seconds from one kill to the next, at most.
+    longest: f64,
 }
 
 /// How often what was killed.
@@ -166,13 +179,13 @@ impl Sweeps {
     fn disturb(
         &self,
         out: &Path,
-        args: &Args,
+        plan: &Plan,
         random: &mut StdRng,
         killed: &mut Killed,
     ) -> anyhow::Result<()> {
         let mut sweep = self.start(out)?;
-        while killed.all() < args.kills {
-            let pause = Duration::from_secs_f64(random.random_range(0.0..args.longest));
+        while killed.all() < plan.kills {
+            let pause = Duration::from_secs_f64(random.random_range(0.0..plan.longest));
             if let Some(ended) = wait(&mut sweep, pause)? {
                 ensure!(
                     ended.success(),

@@ -233,7 +233,7 @@ fn a_build_that_fails_says_so() {
 /// A workspace whose chapter 1 and book-builder only note how they were called.
 fn with_chapters(chapter_exit: u8) -> (Project, Command) {
     let project = Project::new();
-    let members = "members = [\"chapter\", \"gpu\", \"training\", \"builder\"]";
+    let members = "members = [\"chapter\", \"gpu\", \"training\", \"sweep\", \"builder\"]";
     project.write(
         "Cargo.toml",
         &format!("[workspace]\nresolver = \"3\"\n{members}\n"),
@@ -242,6 +242,7 @@ fn with_chapters(chapter_exit: u8) -> (Project, Command) {
         ("chapter", "cpu-inference", chapter_exit),
         ("gpu", "gpu-inference", 0),
         ("training", "tpu-training", 0),
+        ("sweep", "parallel-training", 0),
         ("builder", "book-builder", 0),
     ] {
         project.write(
@@ -290,6 +291,10 @@ fn learn_runs_the_chapters_and_names_the_page() {
     assert_eq!(
         called("training.called"),
         "learn --quick --out results-local/03-tpu-training"
+    );
+    assert_eq!(
+        called("sweep.called"),
+        "learn --quick --out results-local/04-sweep"
     );
     assert!(called("builder.called").starts_with("--root "));
 }

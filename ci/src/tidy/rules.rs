@@ -17,6 +17,10 @@ pub const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
         "tpu-training",
         &["accel", "datasets", "pjrt-runtime", "training-graph"],
     ),
+    (
+        "parallel-training",
+        &["accel", "datasets", "pjrt-runtime", "tpu-training"],
+    ),
     ("x", &["accel"]),
 ];
 
