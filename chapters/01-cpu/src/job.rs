@@ -301,7 +301,7 @@ fn newer(
     fits: Option<Fits>,
 ) -> impl FnMut(&Published) -> Result<Box<dyn Engine>, RefreshError> + Send {
     move |published| {
-        let model = open_published(published, &work)?;
+        let model = open_published(published, &work).map_err(Box::new)?;
         served.check(&model)?;
         // A new thread takes the number that libtorch was given last, and a stream gives 1.
         set_threads(setting.threads);

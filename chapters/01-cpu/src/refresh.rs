@@ -38,7 +38,7 @@ pub type Version = Arc<str>;
 pub enum RefreshError {
     /// It cannot be read, or is no model.
     #[error(transparent)]
-    Model(#[from] ModelError),
+    Model(#[from] Box<ModelError>),
     /// It cannot be prepared.
     #[error(transparent)]
     Load(#[from] LoadError),

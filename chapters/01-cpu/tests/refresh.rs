@@ -36,7 +36,7 @@ struct Fake {
 }
 
 impl Fake {
-    fn new(score: f32) -> Box<dyn Engine> {
+    fn of(score: f32) -> Box<dyn Engine> {
         Fake::with(score, |_| {})
     }
 
@@ -103,7 +103,7 @@ impl Place {
             loaded.lock().unwrap().push(published.version.clone());
             let text = fs::read_to_string(&published.model).unwrap();
             match text.parse() {
-                Ok(score) => Ok(Fake::new(score)),
+                Ok(score) => Ok(Fake::of(score)),
                 Err(_) => Err(RefreshError::Scores {
                     classes: 1,
                     got: vec![],
@@ -170,7 +170,7 @@ fn totals(served: &Served) -> Vec<(String, usize)> {
 #[test]
 fn a_newer_model_serves_from_the_next_batch_on() {
     let place = Place::new();
-    let mut engine = Refreshing::new(Fake::new(1.0), "1");
+    let mut engine = Refreshing::new(Fake::of(1.0), "1");
     let served = engine.served();
     let _watcher = place.watch(&engine);
     assert_eq!(infer(&mut engine, 3), [1.0; 3]);
@@ -192,7 +192,7 @@ fn a_newer_model_serves_from_the_next_batch_on() {
 #[test]
 fn of_two_that_wait_the_newest_serves() {
     let place = Place::new();
-    let mut engine = Refreshing::new(Fake::new(1.0), "1");
+    let mut engine = Refreshing::new(Fake::of(1.0), "1");
     let _watcher = place.watch(&engine);
     for version in ["2", "3"] {
         place.publish(version);
@@ -204,7 +204,7 @@ fn of_two_that_wait_the_newest_serves() {
 #[test]
 fn what_cannot_be_loaded_is_told_once_and_the_old_one_stays() {
     let place = Place::new();
-    let mut engine = Refreshing::new(Fake::new(1.0), "1");
+    let mut engine = Refreshing::new(Fake::of(1.0), "1");
     let _watcher = place.watch(&engine);
     place.publish("bad");
     place.expect_refused("bad");
@@ -230,7 +230,7 @@ fn what_cannot_be_loaded_is_told_once_and_the_old_one_stays() {
 #[test]
 fn a_pointer_that_leads_nowhere_is_told_once_and_the_old_one_stays() {
     let place = Place::new();
-    let mut engine = Refreshing::new(Fake::new(1.0), "1");
+    let mut engine = Refreshing::new(Fake::of(1.0), "1");
     let _watcher = place.watch(&engine);
     let pointer = place.folder.path().join("current");
     let replace = |text: &str| {
@@ -254,7 +254,7 @@ fn a_pointer_that_leads_nowhere_is_told_once_and_the_old_one_stays() {
 #[test]
 fn nothing_is_taken_up_after_the_watch() {
     let place = Place::new();
-    let mut engine = Refreshing::new(Fake::new(1.0), "1");
+    let mut engine = Refreshing::new(Fake::of(1.0), "1");
     drop(place.watch(&engine));
     place.publish("2");
     std::thread::sleep(20 * EVERY);
@@ -331,7 +331,7 @@ fn in_the_pipeline_no_image_is_lost_and_no_batch_is_mixed() {
         decoders: 2,
         top_k: 1,
     };
-    let lines: Arc<Mutex<Vec<(usize, Option<String>)>>> = Arc::default();
+    let lines = Arc::new(Mutex::new(Vec::<(usize, Option<String>)>::new()));
     let sink = {
         let (lines, served) = (Arc::clone(&lines), served.clone());
         move |prediction: &pipeline::Prediction| -> io::Result<()> {
@@ -407,9 +407,9 @@ fn a_model_for_other_pictures_or_classes_is_refused() {
 
 #[test]
 fn a_model_whose_scores_are_no_numbers_is_refused() {
-    try_one(&mut *Fake::new(1.0), 1).unwrap();
+    try_one(&mut *Fake::of(1.0), 1).unwrap();
     for (score, classes) in [(f32::NAN, 1), (f32::INFINITY, 1), (1.0, 2)] {
-        let error = try_one(&mut *Fake::new(score), classes).unwrap_err();
+        let error = try_one(&mut *Fake::of(score), classes).unwrap_err();
         assert!(matches!(error, RefreshError::Scores { .. }), "{error}");
     }
 }

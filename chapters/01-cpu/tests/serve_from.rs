@@ -79,6 +79,8 @@ impl Place {
         let _ = fs::remove_dir_all(self.out());
         let child = process()
             .args(["run", "--quick", "--data", "digits", "--batch", "8"])
+            // A batch leaves when it is full, also where the machine is held up.
+            .args(["--max-wait-ms", "100000"])
             .args(["--refresh-ms", "20", "--json"])
             .args(["--count", &count.to_string()])
             .arg("--serve-from")
