@@ -122,6 +122,18 @@ pub struct WorkArgs {
     /// Which model.
     #[command(flatten)]
     pub model: ModelArgs,
+    /// Folder of published models: serve its current one, and take up a newer one on the way.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["weights", "dry_run"])]
+    pub serve_from: Option<PathBuf>,
+    /// Time from one look for a newer model to the next, in milliseconds.
+    #[arg(
+        long,
+        value_name = "MS",
+        default_value_t = 1000,
+        requires = "serve_from",
+        value_parser = clap::value_parser!(u64).range(1..=3_600_000)
+    )]
+    pub refresh_ms: u64,
     /// Most images in a batch.
     #[arg(long, default_value_t = 32, value_parser = batch)]
     pub batch: usize,

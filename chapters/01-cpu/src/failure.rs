@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 pub use accel::stdout::{StdoutError, print_line};
 use accel::{device::DeviceError, exit, learn::LearnError};
-use datasets::{checkpoint::CheckpointError, images::ImagesError};
+use datasets::{checkpoint::CheckpointError, images::ImagesError, serving::ServingError};
 
 use crate::{
     engine::{EngineError, SetupError},
@@ -61,6 +61,7 @@ pub fn code(error: &anyhow::Error) -> u8 {
             )
             || cause.is::<CheckpointError>()
             || cause.is::<ImagesError>()
+            || cause.is::<ServingError>()
             || cause.is::<WeightsError>()
             || matches!(load, Some(LoadError::Weights(_)))
             || matches!(setup, Some(SetupError::Model { .. }))

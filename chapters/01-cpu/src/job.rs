@@ -18,6 +18,7 @@ use accel::{
     timing::{self, Plan, Samples},
 };
 use anyhow::Context;
+use datasets::serving::{Published, ServingFolder};
 use serde_json::json;
 
 use crate::{
@@ -26,13 +27,15 @@ use crate::{
     engine::{Batch, Engine},
     failure::Refused,
     memory::Residency,
-    model::{Model, Source, Wishes},
+    model::{Model, ModelError, Source, Wishes},
     outcome::Outcome,
     pipeline::{self, Prediction, Settings},
+    refresh::{self, News, RefreshError, Refreshing, Served, Signature, Version},
     resnet::{config::Stem, seeded},
     setting::{self, Setting},
-    shrink::Shrinking,
+    shrink::{Fits, Shrinking},
     source::{self, DataSet, Pictures},
+    tch_engine::{TchEngine, set_threads},
 };
 
 /// Warnings about single pictures that are printed; all are in the predictions.
@@ -45,7 +48,15 @@ pub struct Job {
     out: PathBuf,
     /// The model, read and checked.
     pub model: Model,
+    serving: Option<Serving>,
     pictures: Pictures,
+}
+
+/// Where the model came from, and newer ones will.
+struct Serving {
+    folder: ServingFolder,
+    /// The version that was opened.
+    version: Version,
 }
 
 impl Job {
@@ -60,7 +71,7 @@ impl Job {
         let progress = Progress::new(None, "images", work.quiet);
         // Refused before the model is loaded: a full disk shows later.
         check_writable(&out)?;
-        let model = open_model(&work)?;
+        let (model, serving) = open_model(&work)?;
         let pictures = open_pictures(&work, &model)?;
         progress.println(&format!("model: {} ({})", model.origin, model.config.arch));
         progress.println(&format!("pictures: {}", pictures.origin));
@@ -72,6 +83,7 @@ impl Job {
             work,
             out,
             model,
+            serving,
             pictures,
         })
     }
@@ -92,21 +104,11 @@ impl Job {
             work,
             out,
             model,
+            serving,
             pictures,
         } = self;
-        let (mut engine, fits) = match work.shrink_on_oom {
-            false => (Box::new(engine) as Box<dyn Engine>, None),
-            true => {
-                let progress = Progress::new(None, "images", work.quiet);
-                let engine = Shrinking::new(Box::new(engine), move |refused, next| {
-                    progress.warn(&format!(
-                        "no memory for {refused} images at once; trying {next} from here on"
-                    ));
-                });
-                let fits = engine.fits();
-                (Box::new(engine) as Box<dyn Engine>, Some(fits))
-            }
-        };
+        let fits = work.shrink_on_oom.then(Fits::default);
+        let mut engine = shrinking(Box::new(engine), fits.as_ref(), work.quiet);
         let settings = Settings {
             batch: work.batch,
             max_pixels: work.max_batch_pixels,
@@ -126,8 +128,25 @@ impl Job {
             .build()
             .context("cannot start the runtime")?;
         let bar = Progress::new(Some(pictures.count as u64), "images", work.quiet);
+        let (mut served, mut watcher) = (None, None);
+        let first = serving.as_ref().map(|serving| serving.version.clone());
+        if let Some(Serving { folder, version }) = serving {
+            let refreshing = Refreshing::new(engine, version);
+            let load = newer(Signature::of(&model), work.clone(), *setting, fits.clone());
+            let every = Duration::from_millis(work.refresh_ms);
+            let started = refreshing.watch(folder, every, load, tell(bar.clone()));
+            watcher = Some(started.context("cannot start the thread that looks for models")?);
+            served = Some(refreshing.served());
+            engine = Box::new(refreshing);
+        }
         let residency = Residency::start(pictures.count);
-        let sink = sink(predictions, model.labels.clone(), bar, residency.clone());
+        let sink = sink(
+            predictions,
+            model.labels.clone(),
+            served.clone(),
+            bar,
+            residency.clone(),
+        );
         let (report, mut engine) = runtime
             .block_on(async {
                 tokio::spawn(stop_at_ctrl_c(Arc::clone(&stop)));
@@ -142,6 +161,8 @@ impl Job {
                 .await
             })
             .with_context(|| format!("the run into {} ended early", out.display()))?;
+        // What is measured now is to be one model.
+        drop(watcher);
         let after = self::bare(&mut *engine, work.batch, 0, runs)?;
         bare.seconds.extend(after.seconds);
 
@@ -166,6 +187,9 @@ impl Job {
         {
             workload.insert("batch_that_fits".into(), json!(images));
         }
+        if let Some(version) = first {
+            workload.insert("model_version".into(), json!(&*version));
+        }
         Ok(Outcome {
             chapter,
             out,
@@ -174,6 +198,7 @@ impl Job {
             bare,
             residency,
             model: model.origin,
+            versions: served.map(|served| served.images()),
             pictures: pictures.origin,
             left_out: pictures.skipped.len(),
             workload,
@@ -214,7 +239,20 @@ fn create(out: &Path) -> anyhow::Result<LineWriter<File>> {
     Ok(LineWriter::new(file))
 }
 
-fn open_model(args: &WorkArgs) -> anyhow::Result<Model> {
+fn open_model(args: &WorkArgs) -> anyhow::Result<(Model, Option<Serving>)> {
+    if let Some(path) = &args.serve_from {
+        let folder = ServingFolder::new(path);
+        let published = folder.current()?.ok_or_else(|| {
+            Refused(format!(
+                "--serve-from {}: expected a file \"current\" that names a published model, got \
+                 none; publish a model there first",
+                path.display()
+            ))
+        })?;
+        let model = open_published(&published, args)?;
+        let version = published.version.as_str().into();
+        return Ok((model, Some(Serving { folder, version })));
+    }
     let data = (!args.dry_run).then_some(args.data);
     let usual = match (&args.images, data) {
         (Some(_), Some(_)) => Source::Imagenet,
@@ -222,14 +260,73 @@ fn open_model(args: &WorkArgs) -> anyhow::Result<Model> {
         _ => Source::Random,
     };
     let source = args.model.weights.clone().unwrap_or(usual);
-    let small = data == Some(DataSet::Cifar10) && args.images.is_none();
-    let wishes = Wishes {
+    Ok((Model::open(&source, wishes(args), args.quiet)?, None))
+}
+
+fn open_published(published: &Published, args: &WorkArgs) -> Result<Model, ModelError> {
+    let source = Source::File(published.model.clone());
+    let mut model = Model::open(&source, wishes(args), args.quiet)?;
+    // Every published file has the same name.
+    model.origin = format!("version {}", published.version);
+    Ok(model)
+}
+
+fn wishes(args: &WorkArgs) -> Wishes {
+    let small = args.data == DataSet::Cifar10 && !args.dry_run && args.images.is_none();
+    Wishes {
         arch: args.model.arch,
         stem: args.model.stem.or(small.then_some(Stem::Small)),
         side: args.model.image,
         channels: None,
-    };
-    Ok(Model::open(&source, wishes, args.quiet)?)
+    }
+}
+
+/// The engine, with `--shrink-on-oom` as asked for.
+fn shrinking(engine: Box<dyn Engine>, fits: Option<&Fits>, quiet: bool) -> Box<dyn Engine> {
+    let Some(fits) = fits else { return engine };
+    let progress = Progress::new(None, "images", quiet);
+    let engine = Shrinking::new(engine, move |refused, next| {
+        progress.warn(&format!(
+            "no memory for {refused} images at once; trying {next} from here on"
+        ));
+    });
+    Box::new(engine.sharing(fits))
+}
+
+/// How a newer model is read, checked and built, as the first one was.
+fn newer(
+    served: Signature,
+    work: WorkArgs,
+    setting: Setting,
+    fits: Option<Fits>,
+) -> impl FnMut(&Published) -> Result<Box<dyn Engine>, RefreshError> + Send {
+    move |published| {
+        let model = open_published(published, &work).map_err(Box::new)?;
+        served.check(&model)?;
+        // A new thread takes the number that libtorch was given last, and a stream gives 1.
+        set_threads(setting.threads);
+        let engine = TchEngine::load(
+            &model.config,
+            &model.weights,
+            model.side(),
+            work.model.rung,
+            work.model.dtype,
+            setting.device,
+        )?;
+        let mut engine = shrinking(Box::new(engine), fits.as_ref(), work.quiet);
+        refresh::try_one(&mut *engine, model.config.classes)?;
+        Ok(engine)
+    }
+}
+
+fn tell(bar: Progress) -> impl FnMut(News) + Send {
+    move |news| match news {
+        News::TakenUp { version } => bar.println(&format!("model: version {version} from here on")),
+        News::Refused { version, error } => bar.warn(&format!(
+            "version {version} is not taken up: {error}; the model stays as it is"
+        )),
+        News::Unclear { reason } => bar.warn(&format!("{reason}; the model stays as it is")),
+    }
 }
 
 fn open_pictures(args: &WorkArgs, model: &Model) -> anyhow::Result<Pictures> {
@@ -280,6 +377,7 @@ fn bare(
 fn sink(
     mut predictions: LineWriter<File>,
     labels: Vec<String>,
+    served: Option<Served>,
     bar: Progress,
     residency: Residency,
 ) -> impl FnMut(&Prediction) -> std::io::Result<()> + Send + 'static {
@@ -299,6 +397,9 @@ fn sink(
                     })
                 });
                 line["top"] = scores.collect();
+                if let Some(version) = served.as_ref().and_then(Served::count) {
+                    line["model"] = json!(&*version);
+                }
             }
             Err(reason) => {
                 line["error"] = json!(reason);

@@ -18,6 +18,7 @@
 //! | [`engine`] | what the pipeline asks of a model, free of libtorch |
 //! | [`tch_engine`] | libtorch behind that trait, on each rung |
 //! | [`shrink`] | an engine that splits what does not fit |
+//! | [`refresh`] | an engine that takes up a newer model between two batches |
 //! | [`stream`] | a copy of the network on a thread of its own |
 //! | [`resnet`] | the network: shapes, weights, forward pass |
 //! | [`job`], [`outcome`] | a classification, from its flags to its files |
@@ -41,6 +42,7 @@ pub mod model;
 pub mod outcome;
 pub mod pipeline;
 pub mod preprocess;
+pub mod refresh;
 pub mod resnet;
 pub mod setting;
 pub mod shrink;

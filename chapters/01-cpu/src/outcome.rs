@@ -10,7 +10,9 @@ use accel::{
 use anyhow::Context;
 use serde_json::json;
 
-use crate::{chapter::Chapter, failure::print_line, memory::Residency, pipeline::Report};
+use crate::{
+    chapter::Chapter, failure::print_line, memory::Residency, pipeline::Report, refresh::Version,
+};
 
 /// Most latencies that are kept in the result file.
 const KEPT_LATENCIES: usize = 2_000;
@@ -31,6 +33,9 @@ pub struct Outcome {
     pub residency: Residency,
     /// The model's origin.
     pub model: String,
+    /// Images by version of the model, in the order of first use; `None` for weights
+    /// that stay.
+    pub versions: Option<Vec<(Version, usize)>>,
     /// The pictures' origin.
     pub pictures: String,
     /// Entries that were left out of the stream.
@@ -120,7 +125,7 @@ fn summary(outcome: &Outcome) -> serde_json::Value {
             (name.to_owned(), json!({"seconds": seconds, "share": share}))
         })
         .collect();
-    json!({
+    let mut summary = json!({
         "schema_version": 1,
         "model": outcome.model,
         "pictures": outcome.pictures,
@@ -145,7 +150,14 @@ fn summary(outcome: &Outcome) -> serde_json::Value {
         "resident_bytes": outcome.residency.samples().iter()
             .map(|(images, bytes)| json!({"images": images, "bytes": bytes}))
             .collect::<Vec<_>>(),
-    })
+    });
+    if let Some(versions) = &outcome.versions {
+        summary["versions"] = versions
+            .iter()
+            .map(|(version, images)| json!({"version": &**version, "images": images}))
+            .collect();
+    }
+    summary
 }
 
 /// The summary for people.
@@ -160,6 +172,9 @@ fn lines(outcome: &Outcome) -> Vec<String> {
         human::duration(report.seconds),
         human::rate(figures.images_per_second, "images"),
     )];
+    for (version, images) in outcome.versions.iter().flatten() {
+        lines.push(format!("model {version}: {images} images"));
+    }
     if let Some(accuracy) = figures.accuracy {
         lines.push(format!(
             "accuracy {:.2}% ({} of {})",

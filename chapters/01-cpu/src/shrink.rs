@@ -19,6 +19,12 @@ pub struct Shrinking {
 #[derive(Clone, Debug)]
 pub struct Fits(Arc<AtomicUsize>);
 
+impl Default for Fits {
+    fn default() -> Self {
+        Fits(Arc::new(AtomicUsize::new(usize::MAX)))
+    }
+}
+
 impl Fits {
     /// The number; `usize::MAX` as long as nothing was refused.
     pub fn images(&self) -> usize {
@@ -34,9 +40,15 @@ impl Shrinking {
     ) -> Self {
         Shrinking {
             engine,
-            fits: Fits(Arc::new(AtomicUsize::new(usize::MAX))),
+            fits: Fits::default(),
             on_shrink: Box::new(on_shrink),
         }
+    }
+
+    /// Takes what another engine on the same device has found to fit, and shares it.
+    pub fn sharing(mut self, fits: &Fits) -> Self {
+        self.fits = fits.clone();
+        self
     }
 
     /// What fits, to be read while the engine is at work elsewhere.
