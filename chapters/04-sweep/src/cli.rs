@@ -153,9 +153,9 @@ pub struct RunArgs {
         default_value = "results-local/04-sweep/serving"
     )]
     pub serve: PathBuf,
-    /// Pictures that are classified with the winner.
-    #[arg(long, value_name = "N", default_value_t = 269, value_parser = positive)]
-    pub classify: usize,
+    /// Digits that are classified with the winner, over and over; the held-out ones if not given.
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub classify: Option<usize>,
 }
 
 /// `parallel-training deploy`.

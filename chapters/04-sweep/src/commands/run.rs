@@ -61,9 +61,12 @@ fn cpu_inference() -> anyhow::Result<PathBuf> {
 fn classify(server: &Path, args: &RunArgs, sweep: &Path, serve: &Path) -> anyhow::Result<u8> {
     let work = &args.sweep.work;
     let mut command = Command::new(server);
-    let count = args.classify.to_string();
-    command.args(["run", "--data", "digits", "--count", &count, "--serve-from"]);
-    command.arg(serve).arg("--out").arg(sweep.join("served"));
+    command.args(["run", "--data", "digits"]);
+    if let Some(count) = args.classify {
+        command.args(["--count", &count.to_string()]);
+    }
+    command.arg("--serve-from").arg(serve);
+    command.arg("--out").arg(sweep.join("served"));
     for (flag, given) in [("--json", work.json), ("--quiet", work.quiet)] {
         if given {
             command.arg(flag);
