@@ -27,6 +27,7 @@ import contextlib
 import csv
 import json
 import math
+import os
 import sys
 import time
 from pathlib import Path
@@ -85,15 +86,18 @@ def save(path, model, optimizer, epoch):
     partial.replace(path)
 
 
-def train(run, sweep, folder, one_thread):
+def train(run, sweep, folder, parent):
     """Trains one run; returns it with its seconds and its last validation accuracy, and the
-    number of threads."""
+    number of threads.
+
+    * `parent`: in a pool the process that waits for the answer; None without a pool
+    """
     begin = time.perf_counter()
     import torch
 
     import resnet
 
-    if one_thread:
+    if parent is not None:
         torch.set_num_threads(1)
     torch.manual_seed(sweep["seed"])
     images, labels, train_rows, validation_rows = read_digits(Path(sweep["data"]))
@@ -130,6 +134,9 @@ def train(run, sweep, folder, one_thread):
             answers = model(validation_images).argmax(1)
         accuracy = (answers == validation_labels).float().mean().item()
         save(folder / "checkpoint.pt", model, optimizer, epoch + 1)
+        if parent is not None and os.getppid() != parent:
+            # Killed, for taking too long perhaps: the next contender wants the cores.
+            os._exit(1)
     result = {"seconds": time.perf_counter() - begin, "validation_accuracy": accuracy}
     return run | result, torch.get_num_threads()
 
@@ -141,7 +148,8 @@ def expected_work(run):
 
 def all_runs(sweep, workers, out):
     """Trains all runs; what `train` returns of each, in their order."""
-    jobs = [(run, sweep, out / f"{number:02}", workers is not None) for number, run in enumerate(sweep["runs"])]
+    parent = None if workers is None else os.getpid()
+    jobs = [(run, sweep, out / f"{number:02}", parent) for number, run in enumerate(sweep["runs"])]
     if workers is None:
         return [train(*job) for job in jobs]
     import joblib
