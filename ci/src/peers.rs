@@ -7,6 +7,7 @@
 //!
 //! - [`work`]: what a kind of measurement brings along
 //! - [`inference`], [`training`]: the two kinds: workloads and what has to agree
+//! - [`sweep`]: 18 trainings at once, where contenders are whole commands, one after another
 //! - [`line_up`]: who takes part in inference
 //! - [`contender`]: one process: messages, time limits, last words
 //! - [`entrant`]: starting and loading one, and whether it agrees with the reference
@@ -21,6 +22,7 @@ mod inference;
 mod line_up;
 mod python_environment;
 mod rounds;
+mod sweep;
 mod training;
 mod work;
 
@@ -62,6 +64,8 @@ enum Command {
     Gpu(InferenceArgs),
     /// Training a ResNet in JAX and PyTorch, beside chapter 3.
     Train(TrainArgs),
+    /// 18 small trainings as whole commands: joblib and a loop in PyTorch, beside chapter 4.
+    Sweep(SweepArgs),
 }
 
 #[derive(Parser)]
@@ -83,6 +87,18 @@ struct TrainArgs {
     common: CommonArgs,
 }
 
+#[derive(Parser)]
+struct SweepArgs {
+    /// Epochs of each run.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    epochs: u32,
+    /// Channels of the networks' first stage.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=512))]
+    width: u32,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
 /// The options of every kind of measurement.
 #[derive(clap::Args)]
 struct CommonArgs {
@@ -98,12 +114,13 @@ struct CommonArgs {
     /// Only contenders whose name has this in it; may be given several times.
     #[arg(long, value_name = "SUBSTRING")]
     contender: Vec<String>,
-    /// Rounds; under 10 the intervals of the ratios are too narrow.
+    /// Rounds [default: 12, of a sweep 3]; under 10 the intervals of the ratios are too narrow.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: Option<u32>,
-    /// Longest wait for one answer, in seconds; compiling at load takes about a minute.
-    #[arg(long, default_value_t = 900, value_parser = clap::value_parser!(u64).range(1..))]
-    time_limit: u64,
+    /// Longest wait for one answer, in seconds [default: 900, of a whole sweep 7200];
+    /// compiling at load takes about a minute.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    time_limit: Option<u64>,
     /// A Python with the peers' packages, in place of the pinned environment.
     #[arg(long, value_name = "FILE")]
     python: Option<PathBuf>,
@@ -169,6 +186,7 @@ pub fn run(args: Args, root: &Path) -> anyhow::Result<ExitCode> {
             let all = training::all(args.device, environment.cores);
             run_kind(&kind, &all, &args.common, None, environment, root)
         }
+        Command::Sweep(args) => sweep::run(&args, environment, root),
     }
 }
 
@@ -231,32 +249,20 @@ fn run_kind<W: Work + Clone>(
         print!("{}", plan(&selected));
         return Ok(ExitCode::SUCCESS);
     }
-    let cache = root.join(".native/peers-cache");
-    std::fs::create_dir_all(&cache)
-        .with_context(|| format!("cannot create {}", cache.display()))?;
-    let path = cache.join("lock");
-    let lock = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
-    if lock.try_lock().is_err() {
-        bail!("another `cargo x peers` is measuring; two at once would measure each other");
-    }
-    let python = match &args.python {
-        Some(python) => python.clone(),
-        None => match python_environment::ready(root, args.quiet) {
-            Ok(python) => python,
-            Err(error) => {
-                eprintln!("error: {error:#}");
-                return Ok(ExitCode::from(exit::DEVICE));
-            }
-        },
+    let (cache, _lock) = cache(root)?;
+    let python = match python(args, root) {
+        Ok(python) => python,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            return Ok(ExitCode::from(exit::DEVICE));
+        }
     };
     let ours = selected.iter().any(|(work, contestants)| {
         work.export("").is_some() || contestants.iter().any(|contestant| contestant.ours)
     });
-    let worker = match &args.worker {
-        // Contenders run in the root.
-        Some(worker) => Some(std::path::absolute(worker).context("--worker")?),
-        None if ours => Some(build_worker(kind.package, root)?),
-        None => None,
+    let worker = match ours {
+        true => Some(worker(args, kind.package, root)?),
+        false => None,
     };
     let setup = entrant::Setup {
         python,
@@ -266,7 +272,7 @@ fn run_kind<W: Work + Clone>(
         weights,
         cache,
         times_compilers: kind.times_compilers,
-        time_limit: Duration::from_secs(args.time_limit),
+        time_limit: Duration::from_secs(args.time_limit.unwrap_or(900)),
     };
     let pace = match args.quick {
         true => rounds::Pace::quick(),
@@ -274,64 +280,142 @@ fn run_kind<W: Work + Clone>(
     }
     .with_rounds(args.rounds);
 
-    let slug = environment.machine_slug();
     let progress = Progress::new(Some(selected.len() as u64), "workloads", args.quiet);
-    let mut files = Vec::new();
-    let (mut failed, mut measured) = (0, 0);
+    let mut written = Written::default();
     for (work, contestants) in &selected {
         let measurement = work.measurement();
-        let mut file = ResultFile::new(kind.chapter, &measurement, environment.clone());
-        // Each workload begins at its own load, not at that of the first.
-        file.environment.load_at_start = comparison::load_average().or(environment.load_at_start);
+        let mut file = new_file(
+            kind.chapter,
+            &measurement,
+            &environment,
+            kind.depends_on,
+            args,
+        );
         file.title = Some(work.title());
-        let depends_on = ["ci/peers", "ci/src/peers.rs", "ci/src/peers"];
-        file.depends_on = (depends_on.iter().chain(kind.depends_on))
-            .chain(&["Cargo.lock"])
-            .map(|path| (*path).to_owned())
-            .collect();
-        if args.quick {
-            file.notes
-                .push("quick mode: whether it works, not how fast it is".to_owned());
-        }
         progress.println(&format!("{measurement}: {} contenders", contestants.len()));
         rounds::measure(&setup, &pace, work, contestants, &mut file, &progress);
+        written.add(&file, "images", args, root, &progress)?;
+        progress.inc(1);
+    }
+    progress.finish();
+    Ok(written.end(args))
+}
 
+/// The folder of what is made for the peers, and its lock: held while something is measured.
+fn cache(root: &Path) -> anyhow::Result<(PathBuf, File)> {
+    let cache = root.join(".native/peers-cache");
+    std::fs::create_dir_all(&cache)
+        .with_context(|| format!("cannot create {}", cache.display()))?;
+    let path = cache.join("lock");
+    let lock = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
+    if lock.try_lock().is_err() {
+        bail!("another `cargo x peers` is measuring; two at once would measure each other");
+    }
+    Ok((cache, lock))
+}
+
+/// The peers' Python: the user's, or that of the pinned environment.
+fn python(args: &CommonArgs, root: &Path) -> anyhow::Result<PathBuf> {
+    match &args.python {
+        Some(python) => Ok(python.clone()),
+        None => python_environment::ready(root, args.quiet),
+    }
+}
+
+/// The chapter's program: the user's, or built now.
+fn worker(args: &CommonArgs, package: &str, root: &Path) -> anyhow::Result<PathBuf> {
+    match &args.worker {
+        // Contenders run in the root.
+        Some(worker) => std::path::absolute(worker).context("--worker"),
+        None => build_worker(package, root),
+    }
+}
+
+/// A result file without rows.
+fn new_file(
+    chapter: &str,
+    measurement: &str,
+    environment: &Environment,
+    depends_on: &[&str],
+    args: &CommonArgs,
+) -> ResultFile {
+    let mut file = ResultFile::new(chapter, measurement, environment.clone());
+    // Each workload begins at its own load, not at that of the first.
+    file.environment.load_at_start = comparison::load_average().or(environment.load_at_start);
+    let peers = ["ci/peers", "ci/src/peers.rs", "ci/src/peers"];
+    file.depends_on = (peers.iter().chain(depends_on))
+        .chain(&["Cargo.lock"])
+        .map(|path| (*path).to_owned())
+        .collect();
+    if args.quick {
+        file.notes
+            .push("quick mode: whether it works, not how fast it is".to_owned());
+    }
+    file
+}
+
+/// The result files of a command, and what became of their rows.
+#[derive(Default)]
+struct Written {
+    files: Vec<String>,
+    failed: usize,
+    measured: usize,
+}
+
+impl Written {
+    /// Writes a file and prints its table.
+    ///
+    /// * `items`: what a sample counts: "images"
+    fn add(
+        &mut self,
+        file: &ResultFile,
+        items: &str,
+        args: &CommonArgs,
+        root: &Path,
+        progress: &Progress,
+    ) -> anyhow::Result<()> {
+        let (chapter, measurement) = (&file.chapter, &file.measurement);
+        let slug = file.environment.machine_slug();
         let path = match (&args.out, args.publish) {
             (Some(folder), _) => folder.join(format!("{measurement}.json")),
-            (None, true) => results::published_dir(root, kind.chapter, &slug, &measurement)
+            (None, true) => results::published_dir(root, chapter, &slug, measurement)
                 .join(file.published_name()),
-            (None, false) => results::local_path(root, kind.chapter, &slug, &measurement),
+            (None, false) => results::local_path(root, chapter, &slug, measurement),
         };
         file.write(&path)
             .with_context(|| format!("the result of {measurement}"))?;
         let count = |status| file.rows.iter().filter(|row| row.status == status).count();
-        failed += count(Status::Failed);
-        measured += count(Status::Ok);
-        let table = comparison::table(&file);
+        self.failed += count(Status::Failed);
+        self.measured += count(Status::Ok);
+        let table = comparison::table(file, items);
         let shown = path.strip_prefix(root).unwrap_or(&path).display();
         match args.json {
             true => progress.println(&format!("{table}written to {shown}\n")),
             false => println!("{table}written to {shown}\n"),
         }
-        files.push(shown.to_string());
-        progress.inc(1);
+        self.files.push(shown.to_string());
+        Ok(())
     }
-    progress.finish();
-    if args.json {
-        println!(
-            "{}",
-            serde_json::json!({ "schema_version": 1, "files": files, "failed_rows": failed })
-        );
+
+    /// Tells what there is to tell about all of them; returns the exit code.
+    fn end(self, args: &CommonArgs) -> ExitCode {
+        let failed = self.failed;
+        if args.json {
+            println!(
+                "{}",
+                serde_json::json!({ "schema_version": 1, "files": self.files, "failed_rows": failed })
+            );
+        }
+        if failed > 0 {
+            eprintln!("{failed} contenders failed; the reasons are in the tables above");
+            return ExitCode::from(exit::FAILED);
+        }
+        if self.measured == 0 {
+            eprintln!("nobody could be measured here; the reasons are in the tables above");
+            return ExitCode::from(exit::DEVICE);
+        }
+        ExitCode::SUCCESS
     }
-    if failed > 0 {
-        eprintln!("{failed} contenders failed; the reasons are in the tables above");
-        return Ok(ExitCode::from(exit::FAILED));
-    }
-    if measured == 0 {
-        eprintln!("nobody could be measured here; the reasons are in the tables above");
-        return Ok(ExitCode::from(exit::DEVICE));
-    }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// The workloads and contenders that the arguments leave.
@@ -367,12 +451,18 @@ fn select<W: Work + Clone>(
             contenders.join(", ")
         );
     }
+    check_programs(args)?;
+    Ok(selected)
+}
+
+/// Refuses a program that is not there.
+fn check_programs(args: &CommonArgs) -> anyhow::Result<()> {
     for (flag, path) in [("--python", &args.python), ("--worker", &args.worker)] {
         if let Some(path) = path.as_ref().filter(|path| !path.is_file()) {
             bail!("{flag} {}: no such file", path.display());
         }
     }
-    Ok(selected)
+    Ok(())
 }
 
 fn plan(selected: &[(impl Work, Vec<Contestant>)]) -> String {

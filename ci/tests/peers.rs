@@ -39,6 +39,19 @@ fn without_a_gpu_the_exit_code_says_so() {
 }
 
 #[test]
+fn a_sweep_in_which_nobody_answers_is_a_result_of_failures() {
+    let project = Project::new();
+    project.pin_for_this_platform();
+    peers(&project, &["sweep", "--quick", "--json"])
+        .assert()
+        .code(1)
+        .stderr(contains("ours failed: cannot read"))
+        .stderr(contains("joblib failed: its last line is not the answer"))
+        .stdout(contains("peers-sweep-18.json"))
+        .stdout(contains("\"failed_rows\":3"));
+}
+
+#[test]
 fn the_plan_names_both_sides_of_each_engine() {
     let project = Project::new();
     peers(&project, &["engines", "--dry-run"])
@@ -48,6 +61,14 @@ fn the_plan_names_both_sides_of_each_engine() {
             "peers-resnet50-224-b8-int8: ours-onnxruntime, ours-openvino",
         ))
         .stdout(contains("torch-compile, onnxruntime, openvino\n"));
+    peers(&project, &["sweep", "--dry-run"])
+        .assert()
+        .success()
+        .stdout("peers-sweep-18: ours, joblib, sequential\n");
+    peers(&project, &["sweep", "--contender", "ray"])
+        .assert()
+        .code(2)
+        .stderr(contains("contenders: ours, joblib, sequential"));
     peers(&project, &["gpu", "--dry-run", "--only", "none"])
         .assert()
         .code(2)

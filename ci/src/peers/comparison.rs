@@ -56,14 +56,26 @@ fn fastest<'a>(rows: impl Iterator<Item = &'a Row>) -> Option<&'a Row> {
         })
 }
 
+/// The fastest of the peers that were measured.
+pub fn best_peer(file: &ResultFile) -> Option<&Row> {
+    fastest(file.rows.iter().filter(|row| !is_ours(row)))
+}
+
+/// The fastest of ours that were measured.
+pub fn best_of_ours(file: &ResultFile) -> Option<&Row> {
+    fastest(file.rows.iter().filter(|row| is_ours(row)))
+}
+
 /// The result as text: rate of each contender, its ratio to the best peer, and the
 /// ratio of our best to it, each with its 95% interval.
-pub fn table(file: &ResultFile) -> String {
-    let best_peer = fastest(file.rows.iter().filter(|row| !is_ours(row)));
-    let best_of_ours = fastest(file.rows.iter().filter(|row| is_ours(row)));
+///
+/// * `items`: what a sample counts: "images"
+pub fn table(file: &ResultFile, items: &str) -> String {
+    let best_peer = best_peer(file);
+    let best_of_ours = best_of_ours(file);
     let mut lines = vec![[
         "contender".to_owned(),
-        "images/s".to_owned(),
+        format!("{items}/s"),
         "spread".to_owned(),
         "over best peer".to_owned(),
         "best of ours over it".to_owned(),
@@ -178,7 +190,7 @@ mod tests {
             row("peer-b", false, &[0.25, 0.25, 0.25]),
             Row::failed("peer-c", "peer-c", "died at load"),
         ];
-        let table = table(&file);
+        let table = table(&file, "images");
         assert!(
             table.contains("best peer: peer-b; best of ours: rung-b"),
             "{table}"
@@ -198,6 +210,6 @@ mod tests {
     fn a_table_without_any_figure() {
         let mut file = ResultFile::new("01-cpu", "peers-test", Environment::collect());
         file.rows = vec![Row::skipped("peer", "peer", "no bf16")];
-        assert!(table(&file).contains("best peer: none; best of ours: none"));
+        assert!(table(&file, "images").contains("best peer: none; best of ours: none"));
     }
 }

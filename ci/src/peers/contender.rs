@@ -2,6 +2,9 @@
 //!
 //! Whatever the process does (dies, hangs, prints garbage, floods its output), the
 //! caller gets an error with the process' last words, and goes on with the others.
+//!
+//! [`run_to_its_end`] is for a contender that is a whole command: it gets its input at
+//! once, and is timed from start to exit.
 
 use std::{
     collections::VecDeque,
@@ -26,6 +29,10 @@ const LAST_WORDS: usize = 6;
 const WORD_CHARS: usize = 300;
 /// How long a process may take to end once its input has ended.
 const FAREWELL: Duration = Duration::from_secs(3);
+/// How often a command is asked whether it has ended.
+const POLL: Duration = Duration::from_millis(2);
+/// Longest wait for a line of a command that has ended.
+const LEFTOVERS: Duration = Duration::from_millis(200);
 
 /// Variables that change how an engine runs: a row must not depend on the shell it
 /// was started from. Those that a contender is meant to have are set afterwards.
@@ -143,6 +150,74 @@ pub struct Contender {
 enum Answer {
     Line(Vec<u8>),
     TooLong,
+}
+
+/// A command that has ended well.
+#[derive(Debug)]
+pub struct Ended {
+    /// From before its start until it had exited.
+    pub seconds: f64,
+    /// The last line of its stdout; empty if it printed none.
+    pub last_line: String,
+}
+
+/// Runs a command to its end, and times all of it.
+///
+/// * `request`: what it is run for, for errors
+/// * `input`: its standard input
+/// * `limit`: longest wait; then it is killed
+///
+/// # Errors
+/// [`ContenderError`]; a command that exits with anything but 0 has died.
+pub fn run_to_its_end(
+    launch: &Launch,
+    request: &'static str,
+    input: &str,
+    limit: Duration,
+) -> Result<Ended, ContenderError> {
+    let begin = Instant::now();
+    let mut contender = Contender::start(launch)?;
+    if let Some(mut stdin) = contender.stdin.take() {
+        // The input is far smaller than a pipe's buffer. A command that does not read it may
+        // still do what it is for: how it ends says so.
+        let _ = stdin.write_all(input.as_bytes());
+    }
+    let mut last_line = Vec::new();
+    let status = loop {
+        // Its output is read all along, so that no full pipe holds it up.
+        match contender.answers.recv_timeout(POLL) {
+            Ok(Answer::Line(line)) => last_line = line,
+            Ok(Answer::TooLong) => {
+                let expected = "lines under 64 MiB";
+                return Err(contender.garbage(request, expected, "more than 64 MiB on one line"));
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => std::thread::sleep(POLL),
+        }
+        if let Some(status) = contender.wait(Duration::ZERO) {
+            break status;
+        }
+        if begin.elapsed() > limit {
+            contender.kill();
+            return Err(ContenderError::TimedOut {
+                request,
+                limit,
+                last_words: contender.last_words(),
+            });
+        }
+    };
+    let seconds = begin.elapsed().as_secs_f64();
+    if !status.success() {
+        return Err(contender.died(request));
+    }
+    // What it printed at the very end may still be on its way; its children may hold the pipe.
+    while let Ok(Answer::Line(line)) = contender.answers.recv_timeout(LEFTOVERS) {
+        last_line = line;
+    }
+    Ok(Ended {
+        seconds,
+        last_line: String::from_utf8_lossy(&last_line).trim_end().to_owned(),
+    })
 }
 
 impl Contender {
@@ -547,6 +622,33 @@ pub mod tests {
             panic!("started a program that is not there");
         };
         assert!(error.to_string().contains("/nowhere/worker"), "{error}");
+    }
+
+    #[test]
+    fn a_command_is_timed_to_its_exit() {
+        let launch = shell("read line; echo one; echo $line; exec >&-; sleep 0.3");
+        let ended = run_to_its_end(&launch, "sweep", "two\n", LIMIT).unwrap();
+        assert_eq!(ended.last_line, "two");
+        assert!((0.3..10.0).contains(&ended.seconds), "{}", ended.seconds);
+    }
+
+    #[test]
+    fn a_command_may_print_more_than_a_pipe_holds_and_read_nothing() {
+        let flood = shell("i=0; while [ $i -lt 20000 ]; do echo line $i; i=$((i+1)); done");
+        let ended = run_to_its_end(&flood, "sweep", "unread", LIMIT).unwrap();
+        assert_eq!(ended.last_line, "line 19999");
+    }
+
+    #[test]
+    fn a_command_that_fails_or_hangs_is_an_error() {
+        let failed = shell("echo 'no such grid' >&2; exit 2");
+        let error = run_to_its_end(&failed, "sweep", "", LIMIT).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("died at sweep: exit status: 2"), "{text}");
+        assert!(text.ends_with("no such grid"), "{text}");
+        let hangs = shell("exec sleep 60");
+        let error = run_to_its_end(&hangs, "sweep", "", Duration::from_millis(200)).unwrap_err();
+        assert!(matches!(error, ContenderError::TimedOut { .. }), "{error}");
     }
 
     #[test]

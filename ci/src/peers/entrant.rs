@@ -141,7 +141,7 @@ pub fn prepare(setup: &Setup, work: &dyn Work) -> Result<Shared, String> {
 }
 
 /// An absolute path as a message can hold it.
-fn text(path: PathBuf) -> Result<String, String> {
+pub fn text(path: PathBuf) -> Result<String, String> {
     let path =
         std::path::absolute(&path).map_err(|error| format!("{}: {error}", path.display()))?;
     path.into_os_string()
@@ -320,7 +320,7 @@ pub fn enter(
 }
 
 /// The entries of a JSON object that are text.
-fn texts(object: Option<&Value>) -> Vec<(String, String)> {
+pub fn texts(object: Option<&Value>) -> Vec<(String, String)> {
     let entries = object.and_then(Value::as_object).into_iter().flatten();
     entries
         .filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())))

@@ -19,7 +19,7 @@ use super::{
 /// after its last parallel region (libgomp: 300,000 iterations unless OMP_WAIT_POLICY
 /// says otherwise) and would take the cores from the next one.
 /// Source: <https://gcc.gnu.org/onlinedocs/libgomp/GOMP_005fSPINCOUNT.html>
-const PAUSE: Duration = Duration::from_millis(50);
+pub const PAUSE: Duration = Duration::from_millis(50);
 
 /// How often and how long.
 #[derive(Clone, Debug)]
@@ -123,15 +123,20 @@ pub fn measure(
         }
         file.rows.push(row);
     }
-    let after = comparison::load_average();
+    note_loads(file, load_before, work.threads());
+}
+
+/// Notes how busy the machine was before and after.
+///
+/// * `threads`: of each contender
+pub fn note_loads(file: &mut ResultFile, before: Option<[f64; 3]>, threads: usize) {
     let text = |load: Option<[f64; 3]>| {
         load.map_or("unknown".to_owned(), |load| format!("{:.2}", load[0]))
     };
     file.notes.push(format!(
-        "load average over 1 minute: {} before, {} after (contenders use {} of {} cores)",
-        text(load_before),
-        text(after),
-        work.threads(),
+        "load average over 1 minute: {} before, {} after (contenders use {threads} of {} cores)",
+        text(before),
+        text(comparison::load_average()),
         file.environment.cores,
     ));
 }
@@ -193,7 +198,7 @@ fn run_rounds(
 
 /// Who comes at `position` in `round`: every second round runs backwards, and each
 /// pair of rounds begins one further, so that nobody always follows the same one.
-fn place_in_round(round: usize, position: usize, count: usize) -> usize {
+pub fn place_in_round(round: usize, position: usize, count: usize) -> usize {
     let position = if round % 2 == 1 {
         count - 1 - position
     } else {
@@ -500,7 +505,7 @@ mod tests {
                 .iter()
                 .any(|note| note.contains("4 rounds of 2 samples"))
         );
-        let table = comparison::table(&file);
+        let table = comparison::table(&file, "images");
         assert!(table.contains("no bf16"), "{table}");
     }
 
