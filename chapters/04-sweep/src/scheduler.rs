@@ -1,15 +1,18 @@
-//! Workers and queue brought together: a task for each slot, a permit for each that may work,
-//! one place where everything that happens is heard.
+//! Workers and queue brought together: a task for each slot, and one place where everything that
+//! happens is heard.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use accel::exit;
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 use tokio::{
-    sync::{Notify, Semaphore, mpsc, watch},
+    sync::{Notify, mpsc, watch},
     task::JoinSet,
 };
 
@@ -166,8 +169,8 @@ pub struct Usage {
 struct Shared {
     options: Options,
     state: Mutex<State>,
-    /// A permit for each worker that may exist.
-    permits: Semaphore,
+    /// Slots below this number may work.
+    allowed: AtomicUsize,
     /// Something came back to the queue, or nothing will any more.
     changed: Notify,
     events: mpsc::UnboundedSender<Event>,
@@ -220,7 +223,7 @@ impl Scheduler {
                 in_flight: 0,
                 settled,
             }),
-            permits: Semaphore::new(count.max(1)),
+            allowed: AtomicUsize::new(count.max(1)),
             changed: Notify::new(),
             events: sender,
             stopping,
@@ -252,7 +255,7 @@ impl Scheduler {
         self.shared.fill(jobs);
         let mut clock = Clock::new(self.shared.options.slots.threads);
         let mut tasks = JoinSet::new();
-        // More tasks than permits: those that find none wait, in case more come.
+        // More tasks than slots that may work: the others wait, in case more fit.
         for slot in 0..count.min(MOST_SLOTS) {
             let worker = self.workers.get_mut(slot).and_then(Option::take);
             let shared = Arc::clone(&self.shared);
@@ -333,17 +336,17 @@ impl Shared {
         mut worker: Option<Worker>,
     ) -> Result<Option<Worker>, SchedulerError> {
         let mut stopping = self.stopping.clone();
-        let permit = loop {
+        loop {
             // Registered before the look: what changes in between is not missed.
             let changed = self.changed.notified();
-            if let Ok(permit) = self.permits.try_acquire() {
-                break permit;
+            if slot < self.allowed.load(Ordering::Relaxed) {
+                break;
             }
             if self.is_over() || *stopping.borrow() != Stopping::No {
                 return Ok(worker);
             }
             changed.await;
-        };
+        }
         let mut was_idle = false;
         let worker = loop {
             let changed = self.changed.notified();
@@ -383,7 +386,7 @@ impl Shared {
             }
             self.changed.notify_waiters();
         };
-        drop(permit);
+        // Those that were never allowed to work look whether it is over.
         self.changed.notify_waiters();
         Ok(worker)
     }
@@ -520,7 +523,7 @@ impl Shared {
         drop(state);
         let wished = self.options.wished;
         let slots = Slots::on_accelerator(ready, compiled.device_bytes, wished);
-        self.permits.add_permits(slots.count.min(MOST_SLOTS) - 1);
+        self.allowed.store(slots.count.max(1), Ordering::Relaxed);
         self.changed.notify_waiters();
     }
 }

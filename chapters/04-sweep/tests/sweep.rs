@@ -195,6 +195,7 @@ fn the_best_run_wins_whatever_the_number_of_workers(plugin: &Path) {
     );
     let whole = file.row("sweep").unwrap();
     assert_eq!(whole.workload["winner"], Value::from(rows[0].id.clone()));
+    assert_eq!(whole.workload["slots"], 2);
     let test = whole.metrics["winner_test_accuracy"];
     assert!((0.0..=1.0).contains(&test));
     for name in ["scheduling_share", "busy_share_until_tail"] {
