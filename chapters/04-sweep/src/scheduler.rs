@@ -255,8 +255,9 @@ impl Scheduler {
         self.shared.fill(jobs);
         let mut clock = Clock::new(self.shared.options.slots.threads);
         let mut tasks = JoinSet::new();
-        // More tasks than slots that may work: the others wait, in case more fit.
-        for slot in 0..count.min(MOST_SLOTS) {
+        // More tasks than slots that may work: the others wait, in case more fit. And one for
+        // each worker that there is: a run may be left to the one that has its program.
+        for slot in 0..count.max(self.workers.len()).min(MOST_SLOTS) {
             let worker = self.workers.get_mut(slot).and_then(Option::take);
             let shared = Arc::clone(&self.shared);
             tasks.spawn(async move { (slot, shared.work(slot, worker).await) });

@@ -29,6 +29,7 @@ fn main() -> ExitCode {
         an_interrupt_saves_and_a_second_one_ends_everything,
         a_run_that_diverges_is_a_row,
         halving_trains_less_and_seeds_are_told,
+        a_run_alone_is_taken_by_the_worker_that_has_its_program,
         a_worker_answers_every_line,
     ];
     harness::run(&need, false, tests)
@@ -454,6 +455,37 @@ fn halving_trains_less_and_seeds_are_told(plugin: &Path) {
             )
             .unwrap()
     );
+}
+
+/// What is left of a sweep for its last steps is of programs that one of two workers has, and
+/// too short for the other to compile them, too.
+fn a_run_alone_is_taken_by_the_worker_that_has_its_program(plugin: &Path) {
+    let grid = GRID.replace("batch = 64", "batch = [32, 64]");
+    let scratch = Scratch::new(&grid);
+    let words = [
+        "--slots",
+        "2",
+        "--threads",
+        "1",
+        "--seeds",
+        "2",
+        "--leaders",
+        "4",
+    ];
+    succeed(&mut scratch.sweep(plugin, &words));
+    let file = scratch.result();
+    assert_eq!(runs(&file).count(), 6 + 4);
+    let compiled = |row: &&Row| row.metrics["compile_seconds"] > 0.5;
+    assert!(
+        runs(&file).filter(compiled).count() <= 4,
+        "two workers, two programs"
+    );
+    let mut slots: Vec<_> = (scratch.journal().iter())
+        .filter(|event| event["event"] == "started")
+        .map(|event| event["slot"].as_u64().unwrap())
+        .collect();
+    slots.dedup();
+    assert!(slots.len() > 1, "both worked");
 }
 
 fn a_worker_answers_every_line(plugin: &Path) {
