@@ -43,6 +43,7 @@ pub fn deploy(sweep: &Path, manifest: &Manifest, serve: &Path) -> anyhow::Result
         })
         .into());
     };
+    // ANCHOR: publish
     // Not the path that the manifest has: a sweep's folder may be moved, and no path from data
     // leads out of it.
     let model = sweep
@@ -62,6 +63,7 @@ pub fn deploy(sweep: &Path, manifest: &Manifest, serve: &Path) -> anyhow::Result
     let serving = ServingFolder::new(serve);
     let model = serving.publish(&version, &model, &card(sweep, manifest, &sha256)?)?;
     Ok(Deployed { version, model })
+    // ANCHOR_END: publish
 }
 
 /// What the model is: from what, how good, by which command, under which licence.

@@ -136,6 +136,7 @@ pub struct Entry {
     pub trained: Option<Trained>,
 }
 
+// ANCHOR: state
 /// How far a run is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "name")]
@@ -154,6 +155,7 @@ pub enum State {
         failed: Failed,
     },
 }
+// ANCHOR_END: state
 
 /// The best run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

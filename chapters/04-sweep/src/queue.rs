@@ -108,6 +108,7 @@ impl Queue {
     }
     // ANCHOR_END: take
 
+    // ANCHOR: worth
     /// Whether a second worker for a program's runs ends them sooner than the first alone.
     fn help_is_worth_it(&self, program: &str, (count, work): (usize, f64)) -> bool {
         match self.known.get(program) {
@@ -116,6 +117,7 @@ impl Queue {
             None => count > 1,
         }
     }
+    // ANCHOR_END: worth
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ pub struct Run {
 }
 
 impl Run {
+    // ANCHOR: id
     /// A run, named.
     pub fn new(data: Data, config: TrainConfig) -> Self {
         let text =
@@ -34,6 +35,7 @@ impl Run {
             config,
         }
     }
+    // ANCHOR_END: id
 
     /// Whether the id is the configuration's: what comes from a file or a pipe may say anything.
     pub fn is_genuine(&self) -> bool {
@@ -48,6 +50,7 @@ impl Run {
         Run::new(self.data, config)
     }
 
+    // ANCHOR: program
     /// What runs with the same compiled programs have in common.
     pub fn program(&self) -> String {
         let config = &self.config;
@@ -62,7 +65,9 @@ impl Run {
             config.conv,
         )
     }
+    // ANCHOR_END: program
 
+    // ANCHOR: work
     /// How much there is to compute, in units that mean nothing but in comparison: images times
     /// layers times channels.
     pub fn work(&self) -> f64 {
@@ -73,6 +78,7 @@ impl Run {
             * self.config.epochs as f64
             * (1.0 + 16.0 / self.config.batch as f64)
     }
+    // ANCHOR_END: work
 }
 
 /// [`Data`] in files, by the name that a flag has for it.

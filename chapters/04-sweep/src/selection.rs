@@ -10,6 +10,7 @@ use crate::{
     protocol::Trained,
 };
 
+// ANCHOR: better
 /// The better of two runs comes first: more right answers on the validation rows; of equals the
 /// smaller validation loss; of equals the id that comes first in the alphabet, so that no
 /// accident of time decides.
@@ -19,6 +20,7 @@ pub fn better_first(a: &Trained, b: &Trained) -> Ordering {
         .then_with(|| a.validation.loss.total_cmp(&b.validation.loss))
         .then_with(|| a.id.cmp(&b.id))
 }
+// ANCHOR_END: better
 
 /// Places of the runs that are done on a rung, the best first.
 pub fn ranked(entries: &[Entry], rung: usize) -> Vec<usize> {

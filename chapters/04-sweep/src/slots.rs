@@ -32,6 +32,7 @@ pub fn cores() -> usize {
 }
 
 impl Slots {
+    // ANCHOR: cpu
     /// On the CPU, where the flags leave it open: the cores are shared out evenly, so that no
     /// two runs fight over one.
     pub fn on_cpu(cores: usize, count: Option<usize>, threads: Option<usize>) -> Self {
@@ -44,6 +45,7 @@ impl Slots {
             threads: Some(threads.unwrap_or((cores / count).max(1))),
         }
     }
+    // ANCHOR_END: cpu
 
     /// On a device that one worker has opened.
     ///

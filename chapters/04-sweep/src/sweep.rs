@@ -66,12 +66,14 @@ impl Sweep {
     /// # Errors
     /// [`SweepError`]; what was done is kept.
     pub async fn conduct(&mut self, scheduler: &mut Scheduler) -> Result<bool, SweepError> {
+        // ANCHOR: resume
         // Whoever was training when the sweep was ended goes on from its checkpoint.
         for entry in &mut self.manifest.runs {
             if entry.state == State::Running {
                 entry.state = State::Waiting;
             }
         }
+        // ANCHOR_END: resume
         for rung in 0..self.manifest.settings.rungs.len() {
             if !self.train_rung(scheduler, rung).await? {
                 return Ok(false);
@@ -122,6 +124,7 @@ impl Sweep {
         if jobs.is_empty() {
             return Ok(());
         }
+        // ANCHOR: heard
         let usage = scheduler
             .conduct(jobs, async |events: Vec<Event>| {
                 let mut changed = false;
@@ -136,6 +139,7 @@ impl Sweep {
                 Ok::<(), SweepError>(())
             })
             .await?;
+        // ANCHOR_END: heard
         self.usage.push(usage);
         Ok(())
     }
@@ -229,6 +233,7 @@ impl Sweep {
         else {
             return Ok(());
         };
+        // ANCHOR: promote
         let ranked = selection::ranked(&self.manifest.runs, rung);
         let (go_on, stay) = ranked.split_at(this.keep.min(ranked.len()));
         for &at in go_on {
@@ -239,6 +244,7 @@ impl Sweep {
             self.manifest.runs[at].state = State::Dropped;
         }
         self.folder.write(&self.manifest)?;
+        // ANCHOR_END: promote
         let ids = go_on
             .iter()
             .map(|&at| self.manifest.runs[at].run.id.as_str());

@@ -140,6 +140,7 @@ fn listen(stop: Arc<AtomicBool>) -> anyhow::Result<Receiver<Result<Box<Request>,
     Ok(receiver)
 }
 
+// ANCHOR: parent
 /// Ends this process when its parent ends, whatever ends it: a run that nobody waits for
 /// would keep its folder from the sweep that resumes.
 fn end_with_parent() -> anyhow::Result<()> {
@@ -159,6 +160,7 @@ fn end_with_parent() -> anyhow::Result<()> {
     }
     Ok(())
 }
+// ANCHOR_END: parent
 
 /// For measuring what a request costs by itself.
 fn answer_without_training(lines: &Receiver<Result<Box<Request>, Failed>>) -> anyhow::Result<u8> {

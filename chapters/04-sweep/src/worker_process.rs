@@ -76,6 +76,7 @@ impl WorkerProcess {
     /// # Errors
     /// [`StartError`].
     pub async fn start(command: &WorkerCommand) -> Result<(Self, Ready), StartError> {
+        // ANCHOR: start
         let mut process = Command::new(&command.program);
         process
             .args(&command.arguments)
@@ -90,6 +91,7 @@ impl WorkerProcess {
         // Ctrl-C on the terminal reaches the sweep alone: it tells its workers what to do.
         #[cfg(unix)]
         process.process_group(0);
+        // ANCHOR_END: start
         let mut child = process.spawn().map_err(|source| StartError::Spawn {
             program: command.program.display().to_string(),
             source,

@@ -23,7 +23,7 @@ const WIDTH: f64 = 420.0;
 /// One number to draw.
 struct Point {
     label: String,
-    /// Horizontal position, of line charts.
+    /// Value on the horizontal axis, where it has values.
     x: f64,
     value: f64,
     /// 25th and 75th percentile of the samples.
@@ -83,6 +83,7 @@ pub fn render(chart: &Chart, measurement: &Measurement, up: &str) -> Result<Stri
     let svg = match &chart.kind {
         ChartKind::Bar => bars(title, &chart.field, &unit, &series),
         ChartKind::Line { x, .. } => lines(title, x, chart, &unit, &series),
+        ChartKind::Scatter { x, .. } => scatter(title, x, &chart.field, &unit, &series),
     };
     labels.sort_unstable();
     labels.dedup();
@@ -156,8 +157,12 @@ fn read(
         };
         let (name, x) = match &chart.kind {
             ChartKind::Bar => (source.heading(), 0.0),
-            ChartKind::Line { x, series } => {
-                let Some(x) = number(x, None) else { continue };
+            ChartKind::Line { x, series } | ChartKind::Scatter { x, series } => {
+                // Where a line has sizes, a point has a second measured number.
+                let measured = matches!(chart.kind, ChartKind::Scatter { .. });
+                let Some(x) = number(x, measured.then_some(&mut *labels)) else {
+                    continue;
+                };
                 let name = match series {
                     None => source.heading(),
                     Some(field) => match field::cell(&source.file, row, field) {
@@ -197,7 +202,7 @@ fn read(
         }
     }
     for series in &mut all {
-        if matches!(chart.kind, ChartKind::Line { .. }) {
+        if chart.kind.x().is_some() {
             series.points.sort_by(|a, b| a.x.total_cmp(&b.x));
         }
     }
@@ -295,6 +300,28 @@ fn ticks(top: f64) -> Vec<f64> {
         .collect()
 }
 
+/// Round steps that hold both ends. They begin at 0 unless all values are far from it: of a
+/// point one reads the place, and not a length.
+fn ticks_between(low: f64, high: f64) -> Vec<f64> {
+    if !(low.is_finite() && high.is_finite() && low <= high) {
+        return vec![0.0, 1.0];
+    }
+    let (low, high) = match low == high {
+        true => (low - low.abs() / 10.0, high + high.abs() / 10.0),
+        false => (low, high),
+    };
+    if low >= 0.0 && low < high / 2.0 || low == high {
+        return ticks(high);
+    }
+    // Of ticks from 0 on: 0 and steps of which there are about four.
+    let step = ticks(high - low).get(1).copied().unwrap_or(1.0);
+    let (first, last) = (
+        (low / step + 1e-6).floor() as i64,
+        (high / step - 1e-6).ceil() as i64,
+    );
+    (first..=last).map(|index| index as f64 * step).collect()
+}
+
 /// A label in lines that fit the chart's width; what three lines cannot hold is in the
 /// table beneath.
 fn wrapped(label: &str) -> Vec<String> {
@@ -326,14 +353,24 @@ fn wrapped(label: &str) -> Vec<String> {
     lines
 }
 
-fn opening(title: &str, field: &str, unit: &Quantity, series: &[Series], height: f64) -> String {
+/// * `x`: field of the horizontal axis, where its numbers are told, too
+fn opening(
+    title: &str,
+    field: &str,
+    x: Option<&str>,
+    unit: &Quantity,
+    series: &[Series],
+    height: f64,
+) -> String {
     let mut said = String::new();
     for series in series {
-        let numbers: Vec<String> = series
-            .points
-            .iter()
-            .map(|point| format!("{} {}", point.label, unit.print(point.value)))
-            .collect();
+        let number = |point: &Point| {
+            let at = x.map_or_else(String::new, |x| {
+                format!(" at {}", Quantity::of(x).print(point.x))
+            });
+            format!("{} {}{at}", point.label, unit.print(point.value))
+        };
+        let numbers: Vec<String> = series.points.iter().map(number).collect();
         let _ = write!(said, "{}: {}. ", series.name, numbers.join("; "));
     }
     format!(
@@ -418,7 +455,7 @@ fn bars(title: &str, field: &str, unit: &Quantity, series: &[Series]) -> String 
     }
     let bottom = y;
     let height = bottom + 36.0;
-    let mut out = opening(title, field, unit, series, height);
+    let mut out = opening(title, field, None, unit, series, height);
     if series.len() > 1 {
         for (index, series) in series.iter().enumerate() {
             let y = 20.0 * index as f64;
@@ -486,7 +523,7 @@ fn lines(title: &str, x_field: &str, chart: &Chart, unit: &Quantity, series: &[S
         low - PLOT * share
     };
 
-    let mut out = opening(title, field, unit, series, height);
+    let mut out = opening(title, field, None, unit, series, height);
     for (tick, label) in &ticks {
         let y = scale(*tick);
         let _ = writeln!(
@@ -554,6 +591,100 @@ fn lines(title: &str, x_field: &str, chart: &Chart, unit: &Quantity, series: &[S
     out
 }
 
+/// One point a row, over a second number of the row. Points of one series are not joined.
+fn scatter(title: &str, x_field: &str, field: &str, unit: &Quantity, series: &[Series]) -> String {
+    const PLOT: f64 = 230.0;
+    let legend = 20.0 * series.len() as f64 + 10.0;
+    let (left, right) = (48.0, WIDTH - 14.0);
+    let high = legend + 18.0;
+    let low = high + PLOT;
+    let height = low + 44.0;
+    let points = || series.iter().flat_map(|series| &series.points);
+    let x_axis = place_axis(x_field, points().map(|point| point.x));
+    let y_axis = place_axis(field, points().map(|point| point.value));
+    // Room for a marker on either side.
+    let place = |x: f64| left + 8.0 + (right - left - 16.0) * x_axis.share(x);
+    let scale = |value: f64| low - PLOT * y_axis.share(value);
+
+    let mut out = opening(title, field, Some(x_field), unit, series, height);
+    for (tick, label) in &y_axis.ticks {
+        let y = scale(*tick);
+        let _ = writeln!(
+            out,
+            "<path class=\"grid\" d=\"M{left:.1} {y:.1}H{right:.1}\"/>\n<text class=\"tick\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
+            left - 6.0,
+            y + 4.0,
+            html(label)
+        );
+    }
+    for (tick, label) in &x_axis.ticks {
+        let x = place(*tick);
+        let _ = writeln!(
+            out,
+            "<path class=\"grid\" d=\"M{x:.1} {high:.1}V{low:.1}\"/>\n<text class=\"tick\" x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
+            low + 17.0,
+            html(label)
+        );
+    }
+    let _ = writeln!(
+        out,
+        "<text class=\"tick\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>\n<text class=\"tick\" x=\"2.0\" y=\"{:.1}\">{}</text>",
+        (left + right) / 2.0,
+        low + 36.0,
+        html(&x_axis.heading),
+        legend + 4.0,
+        html(&y_axis.heading)
+    );
+    for (index, series) in series.iter().enumerate() {
+        let style = index % 4;
+        for point in &series.points {
+            let (x, y) = (place(point.x), scale(point.value));
+            out.push_str(&marker(style, x, y, series.origin));
+        }
+        let y = 20.0 * index as f64 + 8.0;
+        let _ = write!(
+            out,
+            "{}<text class=\"label\" x=\"24.0\" y=\"{:.1}\">{}</text>\n",
+            marker(style, 10.0, y, series.origin),
+            y + 4.0,
+            html(&series.name)
+        );
+    }
+    out.push_str("</svg>\n");
+    out
+}
+
+/// An axis on which values have a place.
+struct PlaceAxis {
+    /// In the field's own unit, with their labels.
+    ticks: Vec<(f64, String)>,
+    heading: String,
+}
+
+impl PlaceAxis {
+    /// How far along the axis a value is, from 0 to 1.
+    fn share(&self, value: f64) -> f64 {
+        let first = self.ticks.first().map_or(0.0, |(tick, _)| *tick);
+        let end = self.ticks.last().map_or(1.0, |(tick, _)| *tick);
+        (value - first) / (end - first)
+    }
+}
+
+fn place_axis(field: &str, values: impl Iterator<Item = f64>) -> PlaceAxis {
+    let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
+        (low.min(value), high.max(value))
+    });
+    let (divisor, heading) = Quantity::of(field).axis(field, high);
+    let ticks = ticks_between(low / divisor, high / divisor);
+    let ticks = ticks.into_iter();
+    PlaceAxis {
+        ticks: ticks
+            .map(|tick| (tick * divisor, quantity::tick(tick)))
+            .collect(),
+        heading,
+    }
+}
+
 /// Circle, square, triangle or diamond.
 fn marker(style: usize, x: f64, y: f64, origin: Origin) -> String {
     let class = class(origin);
@@ -586,7 +717,7 @@ fn data_table(title: &str, chart: &Chart, unit: &Quantity, series: &[Series]) ->
         "<div class=\"figure-scroll\" role=\"region\" tabindex=\"0\" aria-label=\"{0}, numbers\">\n<table>\n<thead><tr><th scope=\"col\">what ran</th><th scope=\"col\">series</th>",
         html(title)
     );
-    if let ChartKind::Line { x, .. } = &chart.kind {
+    if let Some(x) = chart.kind.x() {
         let _ = write!(
             out,
             "<th scope=\"col\">{}</th>",
@@ -611,8 +742,13 @@ fn data_table(title: &str, chart: &Chart, unit: &Quantity, series: &[Series]) ->
                 html(&point.label),
                 html(&series.name)
             );
-            if matches!(chart.kind, ChartKind::Line { .. }) {
-                let _ = write!(out, "<td class=\"number\">{}</td>", plain(point.x));
+            let at = match &chart.kind {
+                ChartKind::Bar => None,
+                ChartKind::Line { .. } => Some(plain(point.x)),
+                ChartKind::Scatter { x, .. } => Some(Quantity::of(x).print_bare(point.x)),
+            };
+            if let Some(at) = at {
+                let _ = write!(out, "<td class=\"number\">{}</td>", html(&at));
             }
             let _ = write!(
                 out,
@@ -634,7 +770,7 @@ fn data_table(title: &str, chart: &Chart, unit: &Quantity, series: &[Series]) ->
 
 #[cfg(test)]
 mod tests {
-    use super::{logarithmic_ticks, ticks, wrapped};
+    use super::{logarithmic_ticks, ticks, ticks_between, wrapped};
 
     #[test]
     fn long_labels_wrap() {
@@ -683,6 +819,23 @@ mod tests {
         }
         for odd in [0.0, -1.0, f64::NAN, f64::INFINITY] {
             assert_eq!(ticks(odd), [0.0, 1.0]);
+        }
+    }
+
+    #[test]
+    fn ticks_of_places_need_not_begin_at_zero() {
+        for (low, high, expected) in [
+            (1.0, 100.0, vec![0.0, 50.0, 100.0]),
+            (91.1, 98.9, vec![90.0, 92.0, 94.0, 96.0, 98.0, 100.0]),
+            (0.0, 0.9, vec![0.0, 0.5, 1.0]),
+            (-3.0, 4.0, vec![-4.0, -2.0, 0.0, 2.0, 4.0]),
+            (5.0, 5.0, vec![4.5, 5.0, 5.5]),
+            (0.0, 0.0, vec![0.0, 1.0]),
+        ] {
+            assert_eq!(ticks_between(low, high), expected, "{low} to {high}");
+        }
+        for (low, high) in [(f64::NAN, 1.0), (0.0, f64::INFINITY), (2.0, 1.0)] {
+            assert_eq!(ticks_between(low, high), [0.0, 1.0]);
         }
     }
 }

@@ -198,6 +198,23 @@ pub enum ChartKind {
         /// Workload field whose values make the series; `None` for one line.
         series: Option<String>,
     },
+    /// One point a row: the field over another number of the same row.
+    Scatter {
+        /// Field of the horizontal axis.
+        x: String,
+        /// Workload field whose values make the series; `None` for one.
+        series: Option<String>,
+    },
+}
+
+impl ChartKind {
+    /// Field of the horizontal axis, where it has values.
+    pub fn x(&self) -> Option<&str> {
+        match self {
+            Self::Bar => None,
+            Self::Line { x, .. } | Self::Scatter { x, .. } => Some(x),
+        }
+    }
 }
 
 /// A chart of a measurement.
@@ -233,7 +250,7 @@ const FORMS: &[(&str, &str)] = &[
     ),
     (
         "chart",
-        "{{#chart CHAPTER/MEASUREMENT kind=bar|line field=FIELD [x=FIELD] [series=FIELD] [scale=linear|log] [rows=ID,...] [where=\"FIELD=VALUE ...\"] [title=\"...\"] [optional]}}",
+        "{{#chart CHAPTER/MEASUREMENT kind=bar|line|scatter field=FIELD [x=FIELD] [series=FIELD] [scale=linear|log] [rows=ID,...] [where=\"FIELD=VALUE ...\"] [title=\"...\"] [optional]}}",
     ),
     (
         "value",
@@ -588,7 +605,13 @@ fn figure(name: &str, arguments: &mut Arguments) -> Result<Directive, String> {
                         series: arguments.take("series"),
                     }
                 }
-                other => return Err(format!("kind: expected bar or line, got {other:?}")),
+                "scatter" => ChartKind::Scatter {
+                    x: arguments.need("x")?,
+                    series: arguments.take("series"),
+                },
+                other => {
+                    return Err(format!("kind: expected bar, line or scatter, got {other:?}"));
+                }
             };
             Directive::Chart(Chart {
                 measurement,
@@ -871,9 +894,14 @@ Text.
             ),
             (
                 "{{#chart 01-cpu/x kind=pie field=a}}",
-                "expected bar or line",
+                "expected bar, line or scatter",
             ),
             ("{{#chart 01-cpu/x kind=line field=a}}", "x= is missing"),
+            ("{{#chart 01-cpu/x kind=scatter field=a}}", "x= is missing"),
+            (
+                "{{#chart 01-cpu/x kind=scatter field=a x=b scale=log}}",
+                "scale= means nothing here",
+            ),
             (
                 "{{#chart 01-cpu/x kind=bar field=a x=b}}",
                 "x= means nothing here",

@@ -358,6 +358,14 @@ fn charts_are_the_same_each_time_and_say_what_they_show() {
                 "class=\"marker line-1",
             ],
         ),
+        (
+            "kind=scatter x=p50_ms series=engine rows=eager-b1,eager-b8,folded-b8",
+            [
+                "class=\"marker line-0 published\"",
+                "eager &lt;1&gt;, yours",
+                "images/s at 500 ms",
+            ],
+        ),
     ] {
         let repository = Repository::new(&format!(
             "{{{{#chart 01-cpu/ladder {kind} field=images_per_second title=\"A & B\"}}}}"

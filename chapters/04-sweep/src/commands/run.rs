@@ -11,6 +11,7 @@ use anyhow::Context;
 use super::sweep::{self, say};
 use crate::{cli::RunArgs, deployment, failure::Refused, report};
 
+// ANCHOR: run
 /// Runs the command: exit code 1 if a run of the sweep failed, even where another one won.
 ///
 /// # Errors
@@ -41,6 +42,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<u8> {
     let classified = classify(&server, args, &account.folder, &serve)?;
     Ok(account.code().max(classified))
 }
+// ANCHOR_END: run
 
 /// Chapter 1's program, beside this one.
 fn cpu_inference() -> anyhow::Result<PathBuf> {
