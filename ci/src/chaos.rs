@@ -29,7 +29,7 @@ pub struct Args {
     /// Seed of the moments; the time of day if not given. It is printed.
     #[arg(long)]
     seed: Option<u64>,
-    /// Longest time from one kill to the next, in seconds; a third of what the undisturbed
+    /// Longest time from one kill to the next, in seconds; half of what the undisturbed
     /// sweep takes if not given.
     #[arg(long, value_name = "SECONDS")]
     longest: Option<f64>,
@@ -96,7 +96,7 @@ pub fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     );
     let plan = Plan {
         kills: args.kills,
-        longest: args.longest.unwrap_or(took / 3.0),
+        longest: args.longest.unwrap_or(took / 2.0),
     };
 
     let (mut killed, mut number) = (Killed::default(), 0);

@@ -8,7 +8,7 @@ use datasets::resnet::Arch;
 
 use crate::{
     commands,
-    config::{ConvStyle, LoopStyle, Precision},
+    config::{CompileEffort, ConvStyle, LoopStyle, Precision},
     schedule::Shape,
     store::Place,
 };
@@ -151,6 +151,10 @@ pub struct DrivingArgs {
     /// Training steps in one execution; 1 on the CPU, 16 elsewhere if not given.
     #[arg(long, value_name = "N", value_parser = steps)]
     pub steps_per_call: Option<usize>,
+    /// How much work the compiler puts into a program for the CPU: thorough or fast; fast suits
+    /// trainings that take no longer than to compile.
+    #[arg(long, default_value = "thorough", value_name = "EFFORT")]
+    pub compile: CompileEffort,
     /// How they are put into one program: while or unroll.
     #[arg(long = "loop", default_value = "while", value_name = "STYLE")]
     pub loop_style: LoopStyle,

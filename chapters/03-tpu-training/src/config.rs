@@ -119,6 +119,15 @@ words! {
     Columns = "columns",
 }
 
+words! {
+    /// How much work the compiler puts into a program, where it can be told: on the CPU.
+    CompileEffort, "compile", "thorough or fast",
+    /// All that makes a long training faster.
+    Thorough = "thorough",
+    /// What is compiled soon: for trainings that take no longer than the compiler.
+    Fast = "fast",
+}
+
 /// The rule by which gradients change parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
@@ -241,6 +250,8 @@ pub struct TrainConfig {
     pub augment: bool,
     /// How convolutions are expressed: changes speed, and the last bits of the result.
     pub conv: ConvStyle,
+    /// How much work the compiler puts into it: changes speed, and the last bits of the result.
+    pub compile: CompileEffort,
 }
 
 impl TrainConfig {
@@ -264,6 +275,7 @@ impl TrainConfig {
             precision: Precision::F32,
             augment: true,
             conv: ConvStyle::Auto,
+            compile: CompileEffort::Thorough,
         }
     }
 

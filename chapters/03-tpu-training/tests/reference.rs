@@ -14,7 +14,7 @@ use datasets::{
 use harness::Need;
 use pjrt_runtime::Platform;
 use tpu_training::{
-    config::{ConvStyle, LoopStyle, Optimizer, Precision, TrainConfig},
+    config::{CompileEffort, ConvStyle, LoopStyle, Optimizer, Precision, TrainConfig},
     data_set::{DataSet, Pixels},
     device,
     order::Order,
@@ -98,6 +98,7 @@ fn trainer(
         precision: Precision::F32,
         augment: false,
         conv,
+        compile: CompileEffort::Thorough,
     };
     let driving = Driving {
         steps_per_call: 1,

@@ -30,13 +30,14 @@ use tpu_training::{
 use crate::run::Run;
 
 /// The settings that a grid may name.
-pub const SETTINGS: [&str; 15] = [
+pub const SETTINGS: [&str; 16] = [
     "data",
     "arch",
     "width",
     "batch",
     "precision",
     "conv",
+    "compile",
     "epochs",
     "optimizer",
     "learning_rate",
@@ -169,12 +170,15 @@ struct Random {
 // ANCHOR: eighteen
 /// The chapter's grid: two networks, three batch sizes, three learning rates.
 ///
+/// Most of the time that it would take goes into compiling: so the compiler is told to be fast.
+///
 /// The learning rates are a decade apart, as SGD with momentum wants them: 0.1 is usual for
 /// ResNets, and what is a hundred times smaller shows what a wrong guess costs.
 pub const EIGHTEEN: &str = r#"
 data = "digits"
 width = 8
 epochs = 20
+compile = "fast"
 arch = ["resnet18", "resnet34"]
 batch = [16, 32, 64]
 learning_rate = [0.1, 0.01, 0.001]
@@ -487,6 +491,7 @@ fn arguments(choice: &[(String, Value)]) -> Result<TrainArgs, GridError> {
             "batch" => model.batch = whole(name, value, 2, 65_536)?,
             "precision" => model.precision = word(name, value)?,
             "conv" => model.conv = word(name, value)?,
+            "compile" => args.driving.compile = word(name, value)?,
             "epochs" => learning.epochs = Some(whole(name, value, 1, 1_000_000)?),
             "optimizer" => {
                 learning.optimizer = match value.as_str() {
@@ -516,7 +521,9 @@ fn arguments(choice: &[(String, Value)]) -> Result<TrainArgs, GridError> {
 /// The run that chapter 3's program would train, checked as it would check it.
 fn configuration(args: &TrainArgs, data: &DataSet) -> Result<TrainConfig, String> {
     let say = |error: &dyn std::fmt::Display| error.to_string();
-    let config = train::config(&args.model, &args.learning, data).map_err(|error| say(&error))?;
+    let mut config =
+        train::config(&args.model, &args.learning, data).map_err(|error| say(&error))?;
+    config.compile = args.driving.compile;
     config
         .check(data.train.len())
         .map_err(|error| say(&error))?;

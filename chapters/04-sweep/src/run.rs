@@ -55,7 +55,7 @@ impl Run {
     pub fn program(&self) -> String {
         let config = &self.config;
         format!(
-            "{} {:?} {} {:?} {:?} {} {:?}",
+            "{} {:?} {} {:?} {:?} {} {:?} {}",
             data_name::name(self.data),
             config.network,
             config.batch,
@@ -63,6 +63,7 @@ impl Run {
             config.precision,
             config.augment,
             config.conv,
+            config.compile,
         )
     }
     // ANCHOR_END: program
@@ -110,7 +111,7 @@ mod tests {
     fn an_id_holds_on_every_machine_and_tells_a_forged_run() {
         let run = Run::new(Data::Digits, TrainConfig::digits());
         // A change of this text would begin every sweep that is on its way anew.
-        assert_eq!(run.id, "resnet18-b64-lr0.1-19360f58");
+        assert_eq!(run.id, "resnet18-b64-lr0.1-0985f99d");
         assert!(run.is_genuine());
         let mut forged = run.clone();
         forged.id = "../../etc".to_owned();

@@ -71,7 +71,7 @@ impl Sweep {
     fn toml(self) -> String {
         let Self { epochs, width } = self;
         format!(
-            "data = \"digits\"\nwidth = {width}\nepochs = {epochs}\narch = {ARCHS:?}\n\
+            "data = \"digits\"\nwidth = {width}\nepochs = {epochs}\ncompile = \"fast\"\narch = {ARCHS:?}\n\
              batch = {BATCHES:?}\nlearning_rate = {LEARNING_RATES:?}\n"
         )
     }

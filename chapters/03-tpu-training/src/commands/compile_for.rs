@@ -25,7 +25,7 @@ use crate::{
         steps_per_call::finish,
         train::{depends_on, network},
     },
-    config::{LoopStyle, Optimizer, TrainConfig},
+    config::{CompileEffort, LoopStyle, Optimizer, TrainConfig},
     data_set::DataSet,
     device::search_path,
     failure::Refused,
@@ -144,6 +144,7 @@ fn plan(args: &CompileForArgs, optimizer: Optimizer, augment: bool) -> anyhow::R
         precision: args.model.precision,
         augment,
         conv: args.model.conv,
+        compile: CompileEffort::Thorough,
         ..TrainConfig::digits()
     };
     Ok(StepPlan::new(&config, &data, "tpu"))

@@ -25,7 +25,7 @@ use crate::{
         steps_per_call::finish,
         train::{depends_on, environment, open},
     },
-    config::ConvStyle,
+    config::{CompileEffort, ConvStyle},
     conv_forms as choice,
     device::Opened,
     trainer::compile_options,
@@ -160,7 +160,7 @@ fn measure(
     batch: usize,
     rounds: usize,
 ) -> anyhow::Result<Vec<Row>> {
-    let options = compile_options(&opened.client, opened.ordinal);
+    let options = compile_options(&opened.client, opened.ordinal, CompileEffort::Thorough);
     let mut measured: Vec<(&str, Executable, Samples)> = vec![];
     let mut inputs: Vec<Buffer> = vec![];
     for (name, form) in FORMS {

@@ -13,7 +13,7 @@ use accel::{
 use crate::{
     cli::{Data, StepsPerCallArgs},
     commands::train::{depends_on, environment, network, open, workload},
-    config::{LoopStyle, TrainConfig},
+    config::{CompileEffort, LoopStyle, TrainConfig},
     data_set::DataSet,
     failure::Refused,
     trainer::{Driving, Trainer},
@@ -36,6 +36,7 @@ pub fn run(args: &StepsPerCallArgs) -> anyhow::Result<u8> {
         batch: args.model.batch,
         precision: args.model.precision,
         conv: args.model.conv,
+        compile: CompileEffort::Thorough,
         // An epoch for each round and for the warm-up.
         epochs: args.rounds + 1,
         augment: false,

@@ -24,7 +24,7 @@ use crate::{
         OptimizerName, TrainArgs,
     },
     commands::compile_for,
-    config::{Optimizer, TrainConfig},
+    config::{CompileEffort, Optimizer, TrainConfig},
     data_set::{DataError, DataSet},
     device::{self, Opened},
     failure::Refused,
@@ -53,7 +53,8 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<u8> {
     if args.dry_run {
         learning.epochs = Some(2);
     }
-    let config = config(&args.model, &learning, &data)?;
+    let mut config = config(&args.model, &learning, &data)?;
+    config.compile = args.driving.compile;
     config.check(data.train.len())?;
     crate::network::check(&config.network)?;
     if args.lower == Lower::XlaRs {
@@ -111,6 +112,7 @@ fn compile(args: &TrainArgs, topology: &str) -> anyhow::Result<u8> {
             driving.steps_per_call.is_some_and(|steps| steps != 1),
         ),
         ("--loop", driving.loop_style != plain.driving.loop_style),
+        ("--compile", driving.compile != plain.driving.compile),
         ("--device", args.device.device != plain.device.device),
         ("--out", args.out != plain.out),
         ("--resume", args.resume),
@@ -193,6 +195,7 @@ pub fn config(
         precision: model.precision,
         augment: !learning.no_augment,
         conv: model.conv,
+        compile: CompileEffort::Thorough,
     })
 }
 
@@ -402,6 +405,7 @@ pub fn workload(
         .with("dtype", config.precision.name())
         .with("optimizer", config.optimizer.name())
         .with("conv", config.conv.name())
+        .with("compile", config.compile.name())
         .with("steps_per_call", driving.steps_per_call)
         .with("loop", driving.loop_style.name())
 }

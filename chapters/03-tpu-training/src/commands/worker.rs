@@ -31,7 +31,7 @@ use serde_json::{Value, json};
 use crate::{
     bridge::floats,
     commands::train::plugin_versions,
-    config::{ConvStyle, LoopStyle, Optimizer, Precision, TrainConfig},
+    config::{CompileEffort, ConvStyle, LoopStyle, Optimizer, Precision, TrainConfig},
     data_set::{DataSet, Pixels},
     device::{self, OpenError, Opened},
     failure,
@@ -244,6 +244,7 @@ fn load(request: &Load) -> anyhow::Result<(Loaded, Opened)> {
         precision: request.precision,
         augment: false,
         conv: request.conv,
+        compile: CompileEffort::Thorough,
     };
     let driving = Driving {
         steps_per_call: request.steps_per_call,

@@ -76,6 +76,7 @@ pub fn planned(args: &GridArgs, quick: bool, dry_run: bool) -> anyhow::Result<Ve
         grid.set("width", 4);
         // The form that compiles fastest: most of so short a sweep is compiling.
         grid.set("conv", "convolution");
+        grid.set("compile", "fast");
     }
     if dry_run {
         // Six runs of two programs take the whole path.
