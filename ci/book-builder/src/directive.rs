@@ -610,7 +610,9 @@ fn figure(name: &str, arguments: &mut Arguments) -> Result<Directive, String> {
                     series: arguments.take("series"),
                 },
                 other => {
-                    return Err(format!("kind: expected bar, line or scatter, got {other:?}"));
+                    return Err(format!(
+                        "kind: expected bar, line or scatter, got {other:?}"
+                    ));
                 }
             };
             Directive::Chart(Chart {
