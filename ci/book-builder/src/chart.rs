@@ -13,7 +13,7 @@ use crate::{
     markup::html,
     measurement::{self, Measurement, Origin, Source},
     provenance,
-    quantity::{self, Quantity, plain},
+    quantity::{self, Quantity, setting},
 };
 
 /// Width of every chart in user units. A phone shows it a little smaller, a wide
@@ -168,7 +168,7 @@ fn read(
                     Some(field) => match field::cell(&source.file, row, field) {
                         Ok(Cell::Text(text)) => text,
                         Ok(Cell::Number(value, _)) => {
-                            format!("{} {}", field.replace('_', " "), plain(value))
+                            format!("{} {}", field.replace('_', " "), setting(value))
                         }
                         Ok(Cell::Absent(reason)) => reason,
                         Err(error) => {
@@ -540,7 +540,7 @@ fn lines(title: &str, x_field: &str, chart: &Chart, unit: &Quantity, series: &[S
             "<text class=\"tick\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
             place(*position),
             low + 17.0,
-            html(&plain(*position))
+            html(&setting(*position))
         );
     }
     let _ = writeln!(
@@ -744,7 +744,7 @@ fn data_table(title: &str, chart: &Chart, unit: &Quantity, series: &[Series]) ->
             );
             let at = match &chart.kind {
                 ChartKind::Bar => None,
-                ChartKind::Line { .. } => Some(plain(point.x)),
+                ChartKind::Line { .. } => Some(setting(point.x)),
                 ChartKind::Scatter { x, .. } => Some(Quantity::of(x).print_bare(point.x)),
             };
             if let Some(at) = at {

@@ -12,7 +12,7 @@ use crate::{
     markup::html,
     measurement::{self, Measurement, Origin, Source},
     provenance,
-    quantity::{Quantity, plain},
+    quantity::{Quantity, setting},
 };
 
 /// Renders one table a result file, with its notes and provenance, as HTML without
@@ -198,7 +198,7 @@ fn place(names: &mut Vec<String>, name: String) -> usize {
 /// A field of a row as a heading.
 fn name(source: &Source, row: &Row, field: &str) -> Result<String, String> {
     match field::cell(&source.file, row, field)? {
-        Cell::Number(value, _) => Ok(format!("{} {}", field.replace('_', " "), plain(value))),
+        Cell::Number(value, _) => Ok(format!("{} {}", field.replace('_', " "), setting(value))),
         Cell::Text(text) => Ok(text),
         Cell::Absent(_) => Err(format!(
             "{} has no {field}, which names its place: leave it out with where= or rows=",

@@ -127,6 +127,17 @@ pub fn plain(value: f64) -> String {
     }
 }
 
+/// A number that somebody chose, as it was written: 0.001, and not 0.00100. Where that is
+/// longer than a person would write, as [`plain`] has it.
+pub fn setting(value: f64) -> String {
+    let written = value.to_string();
+    let digits = written.chars().filter(char::is_ascii_digit).count();
+    match value.fract() != 0.0 && digits <= 7 {
+        true => written,
+        false => plain(value),
+    }
+}
+
 /// Three significant digits, thousands grouped: 0.0123, 1.23, 12.3, 123, 1,230.
 ///
 /// From a thousand up all digits before the point stay.
@@ -211,7 +222,23 @@ fn grouped(digits: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Quantity, significant, tick};
+    use super::{Quantity, setting, significant, tick};
+
+    #[test]
+    fn a_setting_is_as_it_was_written() {
+        for (value, text) in [
+            (0.1, "0.1"),
+            (0.001, "0.001"),
+            (64.0, "64"),
+            (1024.0, "1,024"),
+            (0.316_228, "0.316228"),
+            (1.0 / 3.0, "0.333"),
+            (1e-9, "0.00000000100"),
+            (f64::NAN, "NaN"),
+        ] {
+            assert_eq!(setting(value), text);
+        }
+    }
 
     #[test]
     fn ticks_have_the_decimals_they_need() {

@@ -363,7 +363,7 @@ fn charts_are_the_same_each_time_and_say_what_they_show() {
             [
                 "class=\"marker line-0 published\"",
                 "eager &lt;1&gt;, yours",
-                "images/s at 500 ms",
+                "images/s at 505 ms",
             ],
         ),
     ] {
