@@ -17,8 +17,10 @@ const MOST: usize = 16;
 /// Programs of one client, the newest last. Clones share them.
 #[derive(Clone, Default)]
 pub struct Programs {
-    compiled: Arc<Mutex<VecDeque<(Key, Arc<Executable>)>>>,
+    compiled: Arc<Mutex<Compiled>>,
 }
+
+type Compiled = VecDeque<(Key, Arc<Executable>)>;
 
 /// SHA-256 of the program's text, and the options.
 type Key = ([u8; 32], CompileOptions);
@@ -36,7 +38,7 @@ impl Programs {
         options: &CompileOptions,
     ) -> Result<Arc<Executable>, Error> {
         let key = (Sha256::digest(text.as_bytes()).into(), options.clone());
-        let known = |programs: &VecDeque<(Key, Arc<Executable>)>| {
+        let known = |programs: &Compiled| {
             let found = programs.iter().find(|(known, _)| *known == key);
             found.map(|(_, program)| Arc::clone(program))
         };
@@ -62,7 +64,7 @@ impl Programs {
         self.lock().is_empty()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<(Key, Arc<Executable>)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Compiled> {
         // Nothing that can panic is done while it is held.
         self.compiled.lock().unwrap_or_else(PoisonError::into_inner)
     }

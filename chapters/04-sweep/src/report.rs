@@ -179,21 +179,19 @@ fn whole(manifest: &Manifest, seconds: f64, usage: &[Usage], waited: Waited) -> 
     // Weighted by time: a rung's tail is short beside the sweep.
     let until: f64 = usage.iter().map(|usage| usage.until_tail).sum();
     if until > 0.0 {
-        let mean = |share: &dyn Fn(&Usage) -> Option<f64>| {
-            let weighted = usage
-                .iter()
-                .map(|usage| Some(share(usage)? * usage.until_tail));
-            weighted.sum::<Option<f64>>().map(|sum| sum / until)
-        };
         row = row.with_metric("seconds_until_tail", until);
-        let shares: [(&str, &dyn Fn(&Usage) -> Option<f64>); 2] = [
-            ("busy_share_until_tail", &|usage| Some(usage.busy_share)),
-            ("cpu_share_until_tail", &|usage| usage.cpu_share),
-        ];
-        for (name, share) in shares {
-            if let Some(mean) = mean(share) {
-                row = row.with_metric(name, mean);
-            }
+        let mean = |weighted: Option<f64>| weighted.map(|sum| sum / until);
+        let busy = usage
+            .iter()
+            .map(|usage| Some(usage.busy_share * usage.until_tail));
+        let cpu = usage
+            .iter()
+            .map(|usage| Some(usage.cpu_share? * usage.until_tail));
+        if let Some(share) = mean(busy.sum()) {
+            row = row.with_metric("busy_share_until_tail", share);
+        }
+        if let Some(share) = mean(cpu.sum()) {
+            row = row.with_metric("cpu_share_until_tail", share);
         }
     }
     if let Some(winner) = &manifest.winner {

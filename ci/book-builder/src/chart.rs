@@ -642,9 +642,9 @@ fn scatter(title: &str, x_field: &str, field: &str, unit: &Quantity, series: &[S
             out.push_str(&marker(style, x, y, series.origin));
         }
         let y = 20.0 * index as f64 + 8.0;
-        let _ = write!(
+        let _ = writeln!(
             out,
-            "{}<text class=\"label\" x=\"24.0\" y=\"{:.1}\">{}</text>\n",
+            "{}<text class=\"label\" x=\"24.0\" y=\"{:.1}\">{}</text>",
             marker(style, 10.0, y, series.origin),
             y + 4.0,
             html(&series.name)
