@@ -22,6 +22,13 @@ pub struct Unavailable(pub String);
 
 /// Prints the error and its causes; returns the exit code.
 pub fn report(error: &anyhow::Error) -> u8 {
+    report_as(error, code)
+}
+
+/// As [`report`], for a program with errors of its own.
+///
+/// * `code`: the exit code of an error
+pub fn report_as(error: &anyhow::Error, code: impl Fn(&anyhow::Error) -> u8) -> u8 {
     let closed = |cause: &(dyn std::error::Error + 'static)| {
         cause
             .downcast_ref()

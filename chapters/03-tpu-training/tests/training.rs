@@ -372,14 +372,20 @@ fn more_epochs_go_on_from_where_a_shorter_run_ended(plugin: &Path) {
     );
 }
 
-fn a_run_goes_on_with_its_own_data_only(plugin: &Path) {
-    let scratch = folder();
+/// A training that takes no time, on made-up images.
+fn tiny(epochs: usize) -> TrainConfig {
     let mut config = TrainConfig::digits();
     config.network.width = 2;
     config.batch = 16;
-    config.epochs = 1;
+    config.epochs = epochs;
     config.warmup_steps = 0;
     config.conv = ConvStyle::Products;
+    config
+}
+
+fn a_run_goes_on_with_its_own_data_only(plugin: &Path) {
+    let scratch = folder();
+    let config = tiny(1);
     let opened = device::open(DeviceRequest::Cpu, Some(plugin)).unwrap();
     let driving = Driving {
         steps_per_call: 1,
@@ -436,12 +442,7 @@ fn a_run_goes_on_with_its_own_data_only(plugin: &Path) {
 fn a_run_may_pause_and_a_second_one_compiles_nothing(plugin: &Path) {
     let scratch = folder();
     let data = DataSet::made_up(64, 8, 1, 10);
-    let mut config = TrainConfig::digits();
-    config.network.width = 2;
-    config.batch = 16;
-    config.epochs = 3;
-    config.warmup_steps = 0;
-    config.conv = ConvStyle::Products;
+    let mut config = tiny(3);
     let opened = device::open(DeviceRequest::Cpu, Some(plugin)).unwrap();
     let run = |name: &str, config: &TrainConfig, resume: bool, until: Option<usize>, test: bool| {
         let mut folder = RunFolder::open(&Place::from(scratch.path().join(name)), 1).unwrap();

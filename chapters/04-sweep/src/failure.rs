@@ -1,7 +1,5 @@
 //! From an error to a line on stderr and an exit code.
 
-use std::io::{self, Write};
-
 use accel::{exit, learn::LearnError};
 use datasets::serving::ServingError;
 use tpu_training::{data_set::DataError, store::StoreError};
@@ -17,21 +15,7 @@ pub struct Refused(pub String);
 
 /// Prints the error and its causes; returns the exit code.
 pub fn report(error: &anyhow::Error) -> u8 {
-    if error.chain().any(|cause| {
-        cause
-            .downcast_ref()
-            .is_some_and(accel::stdout::StdoutError::is_closed_pipe)
-    }) {
-        // The reader has what it wanted (`| head`): nothing failed.
-        return exit::OK;
-    }
-    // stderr may be closed, too; there is no one left to tell.
-    let _ = writeln!(
-        io::stderr(),
-        "error: {}",
-        tpu_training::failure::text(error)
-    );
-    code(error)
+    tpu_training::failure::report_as(error, code)
 }
 
 fn code(error: &anyhow::Error) -> u8 {

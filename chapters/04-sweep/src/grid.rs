@@ -170,7 +170,7 @@ struct Random {
 // ANCHOR: eighteen
 /// The chapter's grid: two networks, three batch sizes, three learning rates.
 ///
-/// Most of the time that it would take goes into compiling: so the compiler is told to be fast.
+/// Trainings this short are over soon: so the compiler is told to be fast, too.
 ///
 /// The learning rates are a decade apart, as SGD with momentum wants them: 0.1 is usual for
 /// ResNets, and what is a hundred times smaller shows what a wrong guess costs.
