@@ -1,6 +1,6 @@
-"""Makes every GPU measurement of chapters 2 and 3, from a folder that `cargo x pack` made.
+"""Makes every GPU measurement of the book, from a folder that `cargo x pack` made.
 
-    python3 measure.py [--device cuda|cpu] [--only NAME] [--dry-run]
+    python3 measure.py [--device cuda|cpu] [--sweep] [--only NAME] [--dry-run]
 
 It needs this folder, an NVIDIA GPU with its driver, and a Python with torch 2.11, torchvision,
 safetensors and JAX with its CUDA plugin (--python, or the one that runs this). ONNX Runtime is
@@ -8,9 +8,11 @@ measured with the CUDA and TensorRT providers where that Python has the package 
 No cargo, no compiler, no network.
 
 The parts run one after the other. Each has a time limit, and what it leaves goes to those after
-it; all together keep below eight minutes. A part that fails or hangs does not stop the others. Result files go to
-results-local/, where the book's builder looks for them in a checkout; what each part said goes to
-logs/; summary.json tells what became of each.
+it; all together keep below eight minutes. The sweeps of chapter 4 are not among them: with --sweep
+they run in place of the others, in eight minutes more. A part that fails or hangs does not stop the
+others. Result files go to results-local/, where the book's builder looks for them in a checkout;
+what each part said goes to logs/; summary.json (with --sweep, summary-sweep.json) tells what became
+of each.
 
 With --device cpu the same parts run on the CPU, short: whether the folder works, not how fast
 anything is.
@@ -139,6 +141,18 @@ def parts(device, python):
     ]
 
 
+def sweeps(device):
+    """Chapter 4: 18 trainings, as many at once as fit into the device, and one after another."""
+    quick = device == "cpu"
+
+    def of_chapter_4(name, limit):
+        return chapter("parallel-training", "04-sweep", name, limit, device, quick, "pjrt_plugin")
+
+    # What only fills a table on a machine with a GPU has no quick form.
+    one_slot = [] if quick else [of_chapter_4("sweep-18-one-slot", 270)]
+    return [of_chapter_4("sweep-18", BUDGET - sum(part.limit for part in one_slot)), *one_slot]
+
+
 def find(python):
     """What that Python has, by path; raises RuntimeError if it does not run."""
     try:
@@ -234,6 +248,7 @@ def run(part, limit, variables, logs):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: a short look whether all works")
+    parser.add_argument("--sweep", action="store_true", help="chapter 4's sweeps, in place of all else")
     parser.add_argument("--python", default=sys.executable, help="the Python that has torch and JAX (default: this one)")
     parser.add_argument(
         "--only", action="append", metavar="NAME", help="only parts whose name has this in it; may be given several times"
@@ -244,7 +259,8 @@ def main():
     python = shutil.which(arguments.python)
     if python is None:
         parser.error(f"--python {arguments.python}: no such program")
-    everything = parts(arguments.device, str(Path(python).absolute()))
+    everything = sweeps(arguments.device) if arguments.sweep else parts(arguments.device, str(Path(python).absolute()))
+    summary = "summary-sweep.json" if arguments.sweep else "summary.json"
     wanted = arguments.only or [""]
     selected = [part for part in everything if any(name in part.name for name in wanted)]
     if not selected:
@@ -285,7 +301,7 @@ def main():
         outcome |= {"seconds": round(time.monotonic() - start, 1), "command": words_of(part, limit)}
         outcomes.append(outcome)
         # After each part: an interrupted run keeps what it has.
-        write_summary(arguments.device, found, outcomes)
+        write_summary(summary, arguments.device, found, outcomes)
         print(f"{part.name}: {status} ({outcome['seconds']} s){': ' + reason if reason else ''}", flush=True)
     print(f"results in {FOLDER / 'results-local'}; copy that folder into the checkout")
     statuses = {outcome["status"] for outcome in outcomes}
@@ -294,23 +310,23 @@ def main():
     return UNAVAILABLE if "not measured" in statuses else 0
 
 
-def write_summary(device, found, outcomes):
+def write_summary(name, device, found, outcomes):
     # Paths of this machine are nobody's business.
     here = str(FOLDER)
     shown = [
         outcome | {"command": [word.replace(here, ".") for word in outcome["command"]]} for outcome in outcomes
     ]
     now = datetime.datetime.now(datetime.timezone.utc)
-    summary = {
+    content = {
         "schema_version": 1,
         "created_utc": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
         "device": device,
         "python": found["version"],
         "parts": shown,
     }
-    partial = FOLDER / "summary.json.partial"
-    partial.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    partial.replace(FOLDER / "summary.json")
+    partial = FOLDER / f"{name}.partial"
+    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    partial.replace(FOLDER / name)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ use crate::{cargo, quantities::size, setup, tidy, toolchain};
 const LARGEST: u64 = 60_000_000;
 
 /// The packages whose programs are packed, besides this one.
-const PACKAGES: [&str; 2] = ["gpu-inference", "tpu-training"];
+const PACKAGES: [&str; 3] = ["gpu-inference", "tpu-training", "parallel-training"];
 
 /// The script that makes the measurements, in the project and in the folder: a folder that
 /// has it is a pack.

@@ -48,9 +48,13 @@ fn project() -> (Project, Command) {
     let project = Project::new();
     project.write(
         "Cargo.toml",
-        "[workspace]\nresolver = \"3\"\nmembers = [\"gpu\", \"training\"]\n",
+        "[workspace]\nresolver = \"3\"\nmembers = [\"gpu\", \"training\", \"sweep\"]\n",
     );
-    for (folder, name) in [("gpu", "gpu-inference"), ("training", "tpu-training")] {
+    for (folder, name) in [
+        ("gpu", "gpu-inference"),
+        ("training", "tpu-training"),
+        ("sweep", "parallel-training"),
+    ] {
         project.write(
             &format!("{folder}/Cargo.toml"),
             &format!("[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2024\"\n"),
@@ -89,6 +93,7 @@ fn a_pack_measures_what_it_can_and_says_what_it_could_not() {
         "bin/x",
         "bin/gpu-inference",
         "bin/tpu-training",
+        "bin/parallel-training",
         "ci/native.toml",
     ] {
         assert!(project.path("target/pack").join(file).is_file(), "{file}");
@@ -114,6 +119,12 @@ fn a_pack_measures_what_it_can_and_says_what_it_could_not() {
             "peers-gpu (220 s, and what others leave): bin/x peers gpu",
         ))
         .stdout(contains("missing: no PJRT plugin"));
+    measure(&["--dry-run", "--sweep"])
+        .assert()
+        .success()
+        .stdout(contains(
+            "sweep-18 (200 s, and what others leave): bin/parallel-training learn --only sweep-18 --device cuda",
+        ));
     assert!(!project.path("target/pack/summary.json").exists());
     let names = [
         "run-digits",

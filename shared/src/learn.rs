@@ -62,7 +62,7 @@ pub struct Learn<'a> {
     pub quick: bool,
     /// Write the files as the book publishes them.
     pub publish: bool,
-    /// Only the measurements whose name has this in it.
+    /// Only the measurement of this name; where none has it, those whose name has it in it.
     pub only: Option<&'a str>,
 }
 
@@ -132,8 +132,7 @@ impl Learn<'_> {
     ) -> Result<u8, E> {
         let root = checkout_root();
         let possible = || (steps.iter()).filter(|step| !self.quick || step.quick.is_some());
-        let asked = |step: &&Step| self.only.is_none_or(|part| step.measurement.contains(part));
-        let wanted: Vec<&Step> = possible().filter(asked).collect();
+        let wanted: Vec<&Step> = possible().filter(self.asked(steps)).collect();
         if wanted.is_empty() {
             let names: Vec<_> = possible().map(|step| step.measurement).collect();
             return Err(E::from(LearnError::NoSuchMeasurement {
@@ -163,6 +162,18 @@ impl Learn<'_> {
         match left_out.len() == wanted.len() {
             true => Ok(exit::DEVICE),
             false => Ok(code),
+        }
+    }
+
+    /// Whether a step is one that `only` leaves.
+    fn asked(&self, steps: &[Step]) -> impl Fn(&&Step) -> bool {
+        let only = self.only;
+        // Some names begin with another's.
+        let exact = steps.iter().any(|step| Some(step.measurement) == only);
+        move |step| match only {
+            None => true,
+            Some(name) if exact => step.measurement == name,
+            Some(part) => step.measurement.contains(part),
         }
     }
 
@@ -283,6 +294,33 @@ mod tests {
             "--publish",
         ];
         assert_eq!(words, wanted);
+    }
+
+    #[test]
+    fn a_whole_name_means_that_one_alone() {
+        let longer = Step {
+            measurement: "ladder-digits",
+            ..STEP
+        };
+        let steps = [STEP, longer];
+        for (only, wanted) in [
+            (None, vec!["ladder", "ladder-digits"]),
+            (Some("ladder"), vec!["ladder"]),
+            (Some("lad"), vec!["ladder", "ladder-digits"]),
+            (Some("digits"), vec!["ladder-digits"]),
+        ] {
+            let learn = Learn {
+                chapter: "01-cpu",
+                program: "cpu-inference",
+                out: Path::new("nowhere"),
+                quick: false,
+                publish: false,
+                only,
+            };
+            let asked = steps.iter().filter(learn.asked(&steps));
+            let names: Vec<_> = asked.map(|step| step.measurement).collect();
+            assert_eq!(names, wanted);
+        }
     }
 
     #[test]

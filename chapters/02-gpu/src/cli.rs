@@ -254,7 +254,7 @@ pub struct LearnArgs {
     /// Write the files as the book publishes them, below chapters/02-gpu/results.
     #[arg(long, conflicts_with_all = ["quick", "out"])]
     pub publish: bool,
-    /// Only the measurements whose name has this in it.
+    /// Only the measurement of this name, or those whose name has it in it.
     #[arg(long, value_name = "SUBSTRING")]
     pub only: Option<String>,
     /// Say nothing on stderr but warnings and errors.

@@ -33,6 +33,8 @@ enum Command {
     Worker(WorkerArgs),
     /// Measure what a run costs that trains nothing.
     Overhead(OverheadArgs),
+    /// Measure trainings side by side, as threads of one process and as processes.
+    Isolation(IsolationArgs),
     /// The chapter in one go, with result files.
     Learn(LearnArgs),
 }
@@ -50,6 +52,7 @@ impl Cli {
             Command::Plan(args) => commands::plan::run(&args),
             Command::Worker(args) => crate::worker::run(&args),
             Command::Overhead(args) => commands::overhead::run(&args),
+            Command::Isolation(args) => commands::isolation::run(&args),
             Command::Learn(args) => commands::learn::run(&args),
         }
     }
@@ -213,6 +216,9 @@ pub struct WorkerArgs {
     /// Answer at once, without training: for measuring what a request costs.
     #[arg(long, conflicts_with_all = ["made_up", "progress"])]
     pub empty: bool,
+    /// Runs at the same time, as threads of this process: for the comparison with processes.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = slots)]
+    pub at_once: usize,
 }
 
 /// `parallel-training overhead`.
@@ -241,6 +247,32 @@ pub struct OverheadArgs {
     pub quiet: bool,
 }
 
+/// `parallel-training isolation`.
+#[derive(Clone, Debug, Args)]
+pub struct IsolationArgs {
+    /// Trainings at the same time; one a core if not given.
+    #[arg(long, value_name = "N", value_parser = slots)]
+    pub slots: Option<usize>,
+    /// Passes of each training over its rows.
+    #[arg(long, default_value_t = 10, value_parser = positive)]
+    pub epochs: usize,
+    /// How often each arrangement is measured.
+    #[arg(long, default_value_t = 5, value_parser = positive)]
+    pub rounds: usize,
+    /// File for the result.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// One round of one epoch.
+    #[arg(long)]
+    pub quick: bool,
+    /// Print the result as one JSON object.
+    #[arg(long)]
+    pub json: bool,
+    /// Say nothing on stderr but warnings and errors.
+    #[arg(long)]
+    pub quiet: bool,
+}
+
 /// `parallel-training learn`.
 #[derive(Clone, Debug, Args)]
 pub struct LearnArgs {
@@ -256,7 +288,7 @@ pub struct LearnArgs {
     /// Write the files as the book publishes them, below chapters/04-sweep/results.
     #[arg(long, conflicts_with_all = ["quick", "out"])]
     pub publish: bool,
-    /// Only the measurements whose name has this in it.
+    /// Only the measurement of this name, or those whose name has it in it.
     #[arg(long, value_name = "SUBSTRING")]
     pub only: Option<String>,
     /// Say nothing on stderr but warnings and errors.

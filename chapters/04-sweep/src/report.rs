@@ -238,7 +238,7 @@ fn row(manifest: &Manifest, entry: &Entry, leaders: &[Repeated], at: usize) -> R
         ("validation_accuracy", trained.validation.accuracy),
         ("validation_loss", trained.validation.loss),
         ("training_loss", trained.training_loss),
-        ("epochs", trained.epochs as f64),
+        ("epochs_trained", trained.epochs as f64),
         ("compile_seconds", trained.compile_seconds),
         ("run_seconds", trained.seconds),
         ("training_seconds", trained.epoch_seconds.iter().sum()),
@@ -254,6 +254,7 @@ fn row(manifest: &Manifest, entry: &Entry, leaders: &[Repeated], at: usize) -> R
         .find(|group| group.places.first() == Some(&at));
     if let Some((group, deviation)) = group.and_then(|group| Some((group, group.deviation?))) {
         row = row
+            .with("leader", true)
             .with_metric("seeds", group.places.len() as f64)
             .with_metric("mean_validation_accuracy", group.mean)
             .with_metric("deviation_of_validation_accuracy", deviation);
@@ -301,7 +302,7 @@ pub fn print(account: &Account, json: bool) -> anyhow::Result<()> {
                 row.id,
                 100.0 * accuracy,
                 metric(row, "validation_loss").unwrap_or(f64::NAN),
-                metric(row, "epochs").unwrap_or(0.0),
+                metric(row, "epochs_trained").unwrap_or(0.0),
                 human::duration(metric(row, "run_seconds").unwrap_or(0.0)),
             ),
             (None, None) => format!("{:<32} no figures", row.id),

@@ -8,7 +8,7 @@ use std::{
     io::{self, BufRead},
     process,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, SyncSender, sync_channel},
     },
@@ -63,30 +63,32 @@ pub fn run(args: &WorkerArgs) -> anyhow::Result<u8> {
     if args.progress {
         say(&Answer::Ready(ready(&opened)))?;
     }
-    let lines = listen(Arc::clone(&stop))?;
-    let mut worker = Worker {
-        driving: driving(&opened),
-        opened,
-        out: args.out.clone(),
-        keep: args.keep,
-        made_up: args.made_up,
-        progress: args.progress,
-        stop,
-        data: vec![],
-    };
-    let mut free = Instant::now();
-    for line in lines {
-        let waited = free.elapsed();
-        let answer = match line {
-            Err(failed) => Answer::Failed(failed),
-            Ok(request) => worker.answer(&request, waited),
+    let lines = Mutex::new(listen(Arc::clone(&stop))?);
+    let serve = || {
+        let worker = Worker {
+            driving: driving(&opened),
+            opened: &opened,
+            out: args.out.clone(),
+            keep: args.keep,
+            made_up: args.made_up,
+            progress: args.progress,
+            stop: &stop,
+            data: vec![],
         };
-        say(&answer)?;
-        if worker.stop.load(Ordering::Relaxed) {
-            break;
-        }
-        free = Instant::now();
+        worker.serve(&lines)
+    };
+    if args.at_once == 1 {
+        serve()?;
+        return Ok(exit::OK);
     }
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..args.at_once).map(|_| scope.spawn(serve)).collect();
+        let ended = threads.into_iter().map(|thread| {
+            let ended = thread.join();
+            ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        });
+        ended.collect::<anyhow::Result<Vec<()>>>()
+    })?;
     Ok(exit::OK)
 }
 
@@ -110,10 +112,15 @@ fn driving(opened: &Opened) -> Driving {
     train::driving(&TrainArgs::plain().driving, opened)
 }
 
+/// Requests, in their order; what is none as the answer that it gets.
+type Requests = Receiver<Asked>;
+
+type Asked = Result<Box<Request>, Failed>;
+
 /// Reads requests in a thread of its own, so that a stop is heard in the middle of a run.
-fn listen(stop: Arc<AtomicBool>) -> anyhow::Result<Receiver<Result<Box<Request>, Failed>>> {
+fn listen(stop: Arc<AtomicBool>) -> anyhow::Result<Requests> {
     let (sender, receiver) = sync_channel(READ_AHEAD);
-    let read = move |sender: SyncSender<Result<Box<Request>, Failed>>| {
+    let read = move |sender: SyncSender<Asked>| {
         // By bytes: a line that is not UTF-8 is a bad request, not the end of the input.
         for line in io::stdin().lock().split(b'\n') {
             let Ok(line) = line else { return };
@@ -163,7 +170,7 @@ fn end_with_parent() -> anyhow::Result<()> {
 // ANCHOR_END: parent
 
 /// For measuring what a request costs by itself.
-fn answer_without_training(lines: &Receiver<Result<Box<Request>, Failed>>) -> anyhow::Result<u8> {
+fn answer_without_training(lines: &Requests) -> anyhow::Result<u8> {
     say(&Answer::Ready(Ready {
         device: "none".into(),
         reason: "answers without training".into(),
@@ -200,18 +207,44 @@ fn answer_without_training(lines: &Receiver<Result<Box<Request>, Failed>>) -> an
     Ok(exit::OK)
 }
 
-struct Worker {
-    opened: Opened,
+struct Worker<'a> {
+    opened: &'a Opened,
     driving: Driving,
     out: Place,
     keep: usize,
     made_up: bool,
     progress: bool,
-    stop: Arc<AtomicBool>,
+    stop: &'a AtomicBool,
     data: Vec<(Data, DataSet)>,
 }
 
-impl Worker {
+impl Worker<'_> {
+    /// Answers one request after another.
+    ///
+    /// # Errors
+    /// stdout is broken.
+    fn serve(mut self, lines: &Mutex<Requests>) -> anyhow::Result<()> {
+        let mut free = Instant::now();
+        // Released before the request is answered: another thread takes the next.
+        let next = || {
+            let lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
+            lines.recv().ok()
+        };
+        while let Some(line) = next() {
+            let waited = free.elapsed();
+            let answer = match line {
+                Err(failed) => Answer::Failed(failed),
+                Ok(request) => self.answer(&request, waited),
+            };
+            say(&answer)?;
+            if self.stop.load(Ordering::Relaxed) {
+                break;
+            }
+            free = Instant::now();
+        }
+        Ok(())
+    }
+
     fn answer(&mut self, request: &Request, waited: Duration) -> Answer {
         let start = Instant::now();
         let id = request.run.id.clone();
@@ -246,14 +279,13 @@ impl Worker {
                 let _ = say(&answer);
             }
         };
-        let (opened, stop) = (&self.opened, &self.stop);
         Ok(training_run::train(
-            opened,
+            self.opened,
             config,
             data,
             &mut folder,
             &options,
-            stop,
+            self.stop,
             tell,
         )?)
     }

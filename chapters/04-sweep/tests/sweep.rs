@@ -120,7 +120,7 @@ fn figures(file: &ResultFile) -> BTreeMap<String, Vec<f64>> {
         "validation_accuracy",
         "validation_loss",
         "training_loss",
-        "epochs",
+        "epochs_trained",
     ];
     runs(file)
         .map(|row| (row.id.clone(), names.map(|name| row.metrics[name]).to_vec()))
@@ -421,7 +421,7 @@ fn halving_trains_less_and_seeds_are_told(plugin: &Path) {
     ];
     let output = succeed(&mut scratch.sweep(plugin, &words));
     let file = scratch.result();
-    let epochs = |row: &Row| row.metrics["epochs"] as usize;
+    let epochs = |row: &Row| row.metrics["epochs_trained"] as usize;
     // Three runs of three epochs, then one of nine, and that one with another seed.
     let mut trained: Vec<_> = runs(&file).map(epochs).collect();
     trained.sort_unstable();

@@ -9,7 +9,7 @@ use crate::{cli::LearnArgs, manifest};
 
 // ANCHOR: steps
 /// What the chapter measures.
-const STEPS: [Step; 5] = [
+const STEPS: [Step; 6] = [
     Step {
         measurement: "sweep-18",
         question: "Which of 18 networks reads handwriting best, and how long does it take to know?",
@@ -39,6 +39,12 @@ const STEPS: [Step; 5] = [
         question: "What does a run cost that trains nothing?",
         command: "overhead --out RESULT",
         quick: Some("--quick"),
+    },
+    Step {
+        measurement: "isolation",
+        question: "Side by side: as threads, or as processes?",
+        command: "isolation --out RESULT",
+        quick: None,
     },
 ];
 // ANCHOR_END: steps

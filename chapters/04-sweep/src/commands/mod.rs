@@ -1,6 +1,7 @@
 //! One file a command.
 
 pub mod deploy;
+pub mod isolation;
 pub mod learn;
 pub mod overhead;
 pub mod plan;
