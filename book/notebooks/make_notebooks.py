@@ -64,7 +64,7 @@ CHAPTERS = (
         setup="--cuda --engines",
         environment={},
         also=(),
-        pages=("02-gpu/batch-size", "02-gpu/engines", "02-gpu/int8"),
+        pages=("02-gpu/batch-size", "02-gpu/int8"),
         prediction="The GPU's 16-bit peak over 8.18 GFLOP, and its bandwidth over 44 MB: the smaller rate is the bound.",
     ),
     Chapter(
