@@ -2,30 +2,38 @@
 //!
 //! One file a command: `setup` brings the native libraries that `ci/native.toml`
 //! pins, `doctor` says what this machine has and lacks, `test` and `learn` are the
-//! two commands of the README, `book` renders and checks the book, `peers` measures
+//! two commands of the README, `book` renders and checks the book, `browser` opens it, `outputs`
+//! refreshes what it shows of commands, `peers` measures
 //! other stacks, `pack` makes a folder that measures on a machine without cargo, `chaos` kills
-//! sweeps and sees what is lost, `tidy` checks the project's own rules. The rest supports them:
+//! sweeps and sees what is lost, `results` tells which results are stale and takes a reader's
+//! among the published ones, `tidy` checks the project's own rules. The rest supports them:
 //!
 //! - [`native_pins`], [`pip`], [`wheel`], [`installed`], [`disk`]: the steps of a set-up
 //! - [`libtorch`], [`pjrt`], [`engine_library`]: what the user brings instead
 //! - [`gpu`]: whether there is one, and the libtorch that it takes
 //! - [`toolchain`]: the programs of the machine, and the command that installs each
 //! - [`test_output`]: reads what the test programs print
+//! - [`chromium`]: finds a browser
+//! - [`git`]: asks git, where there is one
 //! - [`phases`], [`quantities`], [`cargo`]: where the time went, sizes in words, child processes
 //!
 //! Nothing here links libtorch: these commands must run before it is there.
 
 mod book;
+mod browser;
 mod cargo;
 mod chaos;
+mod chromium;
 mod disk;
 mod doctor;
 mod engine_library;
+mod git;
 mod gpu;
 mod installed;
 mod learn;
 mod libtorch;
 mod native_pins;
+mod outputs;
 mod pack;
 mod peers;
 mod phases;
@@ -33,6 +41,7 @@ mod pip;
 mod pjrt;
 mod project_root;
 mod quantities;
+mod results;
 mod setup;
 mod test;
 mod test_output;
@@ -67,6 +76,12 @@ enum Command {
     Learn(learn::Args),
     /// Render the book, or check it.
     Book(book::Args),
+    /// Refresh the outputs of commands that pages show, or check them.
+    Outputs(outputs::Args),
+    /// Open every page of the book in Chromium: requests, widths, accessibility.
+    Browser(browser::Args),
+    /// Say which results are stale; submit, export and compare results.
+    Results(results::Args),
     /// Measure other stacks (PyTorch, ONNX Runtime, ...) on the same work.
     Peers(peers::Args),
     /// Make a folder that measures on a GPU machine without cargo and network.
@@ -85,6 +100,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Test(args) => test::run(args, root),
         Command::Learn(args) => learn::run(args, root),
         Command::Book(args) => book::run(args, root),
+        Command::Outputs(args) => outputs::run(&args, root),
+        Command::Browser(args) => browser::run(&args, root),
+        Command::Results(args) => results::run(args, root),
         Command::Peers(args) => peers::run(args, root),
         Command::Pack(args) => pack::run(&args, root),
         Command::Chaos(args) => chaos::run(&args, root),

@@ -39,6 +39,9 @@ pub struct Args {
     /// libtorch (83 MB on Linux x86-64, 54 MB at most elsewhere).
     #[arg(long)]
     engines: bool,
+    /// Fetch axe-core as well, with which `cargo x browser` looks at the book's pages (161 kB).
+    #[arg(long)]
+    browser: bool,
     /// Only say what would be fetched.
     #[arg(long)]
     dry_run: bool,
@@ -87,6 +90,7 @@ fn bring(args: &Args, root: &Path) -> anyhow::Result<Vec<String>> {
         ("cuda", args.cuda),
         ("tpu", args.tpu),
         ("engines", args.engines),
+        ("browser", args.browser),
     ]
     .into_iter()
     .filter_map(|(flag, wanted)| wanted.then_some(flag))

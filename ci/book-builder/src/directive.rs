@@ -1,7 +1,8 @@
 //! The directives that a page may hold: found in its text, and parsed strictly.
 //!
 //! A directive is `{{#name ...}}`; a block is closed by `{{/name}}`. Arguments
-//! are words, `key=value`, `key="value with spaces"` and the flag `optional`.
+//! are words, `"words with spaces"`, `key=value`, `key="value with spaces"` and the flag
+//! `optional`.
 //! Whatever is not known is an error that says what is allowed, so that a typing
 //! mistake never reaches the reader as an empty place.
 
@@ -83,6 +84,25 @@ pub enum Directive {
         /// The tool that estimated it.
         by: String,
     },
+    /// A fact of a device or a machine, from `shared/hardware.toml`.
+    Hardware {
+        /// The device's or the machine's name.
+        name: String,
+        /// Which fact.
+        field: String,
+    },
+    /// Facts of several devices.
+    HardwareTable(HardwareTable),
+    /// Cost against speed, from `book/cheat-sheet.toml`.
+    CheatSheet {
+        /// Caption, if not the file's.
+        title: Option<String>,
+    },
+    /// The same with prices that the reader may change.
+    Calculator {
+        /// Caption, if not the file's.
+        title: Option<String>,
+    },
     /// A block opens.
     Open(Block, Option<String>),
     /// A block closes.
@@ -139,6 +159,17 @@ pub struct Difference {
     pub new: String,
     /// Most lines that may be removed and added together.
     pub limit: usize,
+}
+
+/// A table of devices' facts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HardwareTable {
+    /// Names of devices and machines, in order.
+    pub devices: Vec<String>,
+    /// Facts, in order.
+    pub columns: Vec<String>,
+    /// Caption.
+    pub title: Option<String>,
 }
 
 /// Which rows of a result file a table or a chart shows.
@@ -269,6 +300,13 @@ const FORMS: &[(&str, &str)] = &[
         "{{#published value=\"...\" source=\"...\" date=YYYY[-MM[-DD]] [url=\"https://...\"]}}",
     ),
     ("estimate", "{{#estimate value=\"...\" by=\"...\"}}"),
+    ("hardware", "{{#hardware NAME FIELD}}"),
+    (
+        "hardware-table",
+        "{{#hardware-table devices=\"NAME,...\" columns=FIELD,... [title=\"...\"]}}",
+    ),
+    ("cheat-sheet", "{{#cheat-sheet [title=\"...\"]}}"),
+    ("calculator", "{{#calculator [title=\"...\"]}}"),
     (
         "prediction",
         "{{#prediction [title=\"...\"]}} ... {{/prediction}}",
@@ -344,6 +382,9 @@ pub fn find(page: &Page) -> (Vec<Found>, Vec<Problem>) {
             | Directive::Matrix(_)
             | Directive::Chart(_)
             | Directive::Provenance { .. }
+            | Directive::HardwareTable(_)
+            | Directive::CheatSheet { .. }
+            | Directive::Calculator { .. }
             | Directive::Open(..)
             | Directive::Close(_)
                 if !alone || start != line_start =>
@@ -542,6 +583,35 @@ fn figure(name: &str, arguments: &mut Arguments) -> Result<Directive, String> {
                 by: arguments.need("by")?,
             });
         }
+        "hardware" => {
+            // A name may have spaces, a field has none: the last word is the field.
+            let mut words = Vec::from(std::mem::take(&mut arguments.words));
+            let field = words.pop().ok_or("NAME and FIELD are missing")?;
+            if words.is_empty() {
+                return Err(format!("NAME is missing before {field:?}"));
+            }
+            return Ok(Directive::Hardware {
+                name: words.join(" "),
+                field,
+            });
+        }
+        "hardware-table" => {
+            return Ok(Directive::HardwareTable(HardwareTable {
+                devices: arguments.need_list("devices")?,
+                columns: arguments.need_list("columns")?,
+                title: arguments.take("title"),
+            }));
+        }
+        "cheat-sheet" => {
+            return Ok(Directive::CheatSheet {
+                title: arguments.take("title"),
+            });
+        }
+        "calculator" => {
+            return Ok(Directive::Calculator {
+                title: arguments.take("title"),
+            });
+        }
         _ => {}
     }
     let measurement = arguments.word("CHAPTER/MEASUREMENT")?;
@@ -730,8 +800,18 @@ impl Arguments {
                 rest = tail.trim_start();
                 continue;
             }
-            if tail.starts_with('"') {
-                return Err(format!("expected key=\"...\", got {:?}", head(tail)));
+            if let Some(quoted) = tail.strip_prefix('"') {
+                if !word.is_empty() {
+                    return Err(format!("expected key=\"...\", got {:?}", head(tail)));
+                }
+                let (text, tail) = quoted.split_once('"').ok_or("a quote is not closed")?;
+                if !tail.is_empty() && !tail.starts_with(char::is_whitespace) {
+                    return Err(format!("expected a space before {:?}", head(tail)));
+                }
+                let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+                arguments.words.push_back(text);
+                rest = tail.trim_start();
+                continue;
             }
             if word == "optional" {
                 arguments.optional = true;
@@ -784,7 +864,7 @@ impl Arguments {
 
 #[cfg(test)]
 mod tests {
-    use super::{Block, ChartKind, Difference, Directive, find};
+    use super::{Block, ChartKind, Difference, Directive, HardwareTable, find};
     use crate::page::Page;
 
     fn page(source: &str) -> Page {
@@ -827,10 +907,34 @@ Text.
 {{#include ../../x.rs:name}}
 {{#include ../../y.rs}}
 ```
+
+{{#hardware NVIDIA T4 memory_bytes}} {{#hardware \"NVIDIA T4\" memory_bytes}}
+
+{{#hardware-table devices=\"NVIDIA T4, TPU v5e\" columns=memory_bytes,bf16}}
+
+{{#cheat-sheet}}
+
+{{#calculator title=\"Bills\"}}
 ";
         let (found, problems) = find(&page(source));
         assert_eq!(problems, []);
-        assert_eq!(found.len(), 13);
+        assert_eq!(found.len(), 18);
+        assert_eq!(
+            found[13].directive,
+            Directive::Hardware {
+                name: "NVIDIA T4".into(),
+                field: "memory_bytes".into()
+            }
+        );
+        assert_eq!(found[13].directive, found[14].directive);
+        assert_eq!(
+            found[15].directive,
+            Directive::HardwareTable(HardwareTable {
+                devices: vec!["NVIDIA T4".into(), "TPU v5e".into()],
+                columns: vec!["memory_bytes".into(), "bf16".into()],
+                title: None
+            })
+        );
         let Directive::Table(table) = &found[0].directive else {
             panic!("{:?}", found[0]);
         };
@@ -932,6 +1036,15 @@ Text.
                 "alone at the beginning",
             ),
             ("{{#ratio 01-cpu/x a}}", "DENOMINATOR-ID is missing"),
+            ("{{#hardware memory_bytes}}", "NAME is missing"),
+            ("{{#hardware \"T4 memory_bytes}}", "not closed"),
+            (
+                "{{#hardware T4 memory_bytes optional}}",
+                "\"optional\" means nothing here",
+            ),
+            ("{{#hardware-table columns=f32}}", "devices= is missing"),
+            ("text {{#cheat-sheet}}", "alone at the beginning"),
+            ("{{#calculator T4}}", "one word too many"),
             ("{{#ratio 01-cpu/x a b c}}", "one word too many"),
             ("{{#value 01-cpu/x row=a row=b field=c}}", "given twice"),
             ("{{#published value=1 source=x date=May}}", "expected YYYY"),

@@ -24,6 +24,9 @@ pub enum BuildError {
     /// mdBook itself failed.
     #[error("mdBook failed: {0}")]
     MdBook(String),
+    /// The pages could not be put into an EPUB.
+    #[error("no EPUB: {0}")]
+    Epub(String),
     /// Reading or writing failed.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {

@@ -5,11 +5,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use accel::hardware::Hardware;
+
 use crate::{
-    chart, difference,
+    calculator, chart,
+    cheat_sheet::{self, CheatSheet},
+    difference,
     directive::{self, Block, Directive, Found},
     field::Label,
-    listing,
+    hardware, listing,
     markup::html,
     matrix,
     measurement::{Measurement, Measurements},
@@ -25,6 +29,10 @@ pub struct Material<'a> {
     pub root: &'a Path,
     /// The result files.
     pub measurements: &'a Measurements,
+    /// What is published about devices.
+    pub hardware: &'a Hardware,
+    /// `book/cheat-sheet.toml`, where there is one.
+    pub cheat_sheet: Option<&'a CheatSheet>,
 }
 
 /// What expanding all pages gave.
@@ -101,6 +109,19 @@ impl Expanded {
                 date,
             } => Ok(sentence::published(value, source, url.as_deref(), date)),
             Directive::Estimate { value, by } => Ok(sentence::estimate(value, by)),
+            Directive::Hardware { name, field } => {
+                hardware::fact(material.hardware, name, field).map_err(|reason| vec![reason])
+            }
+            Directive::HardwareTable(one) => {
+                self.figures += 1;
+                hardware::table(material.hardware, one)
+            }
+            Directive::CheatSheet { title } => self.sheet(material, |sheet| {
+                cheat_sheet::render(sheet, title.as_deref(), &up)
+            }),
+            Directive::Calculator { title } => self.sheet(material, |sheet| {
+                calculator::render(sheet, title.as_deref())
+            }),
             Directive::Table(one) => self.figure(
                 material,
                 &one.measurement,
@@ -168,6 +189,27 @@ impl Expanded {
                 sentence::not_measured,
             ),
         }
+    }
+
+    /// A figure of the cheat sheet's data.
+    fn sheet(
+        &mut self,
+        material: &Material<'_>,
+        render: impl FnOnce(&cheat_sheet::Resolved<'_>) -> String,
+    ) -> Result<String, Vec<String>> {
+        self.figures += 1;
+        let sheet = material.cheat_sheet.ok_or_else(|| {
+            vec![format!(
+                "no {}: it says what the table's rows are",
+                cheat_sheet::FILE
+            )]
+        })?;
+        let resolved = sheet.resolve(material.measurements, material.hardware)?;
+        for source in resolved.sources() {
+            self.raw_files
+                .insert(source.link.clone(), source.path.clone());
+        }
+        Ok(render(&resolved))
     }
 
     /// A figure of a measurement, or what stands in its place.

@@ -11,11 +11,15 @@
 //!    in `{{#...}}`, [`listing`] finds the code that is included and the code that was
 //!    typed, [`typed_numbers`] the numbers that were. [`expand`] replaces the
 //!    directives by code, the [`difference`] of two files, a [`table`], a [`matrix`], a
-//!    [`chart`], a number in a [`sentence`], or a line of [`provenance`]; [`field`] reads
-//!    a row, [`quantity`] prints its numbers.
+//!    [`chart`], a number in a [`sentence`], a fact about [`hardware`], the
+//!    [`cheat_sheet`] and its [`calculator`], or a line of [`provenance`]; [`field`] reads
+//!    a row, [`quantity`] prints its numbers, [`stale`] tells which results are older than
+//!    what they measured.
 //! 4. If nothing is wrong, mdBook renders the expanded pages into a new folder, and
 //!    what it only warns of is kept ([`complaints`]).
-//! 5. [`rendered`] reads the HTML back and follows every link.
+//!    [`site`] adds what a published book has besides: pages fit for a blog, a sitemap;
+//!    [`epub`] writes the same pages as one file for readers of books.
+//! 5. [`rendered`] reads the HTML back, follows every link and weighs every page.
 //! 6. Only then the new folder takes the place of `book/html`.
 //!
 //! All problems are collected and listed together ([`problem`]).
@@ -27,13 +31,17 @@
 //! `book/figures.toml`. The forms of the directives stand in `README.md` beside
 //! this crate.
 
+pub mod calculator;
 pub mod chart;
+pub mod cheat_sheet;
 pub mod complaints;
 pub mod difference;
 pub mod directive;
+pub mod epub;
 pub mod error;
 pub mod expand;
 pub mod field;
+pub mod hardware;
 pub mod listing;
 pub mod markup;
 pub mod matrix;
@@ -46,6 +54,8 @@ pub mod quantity;
 pub mod rendered;
 pub mod sentence;
 pub mod settings;
+pub mod site;
+pub mod stale;
 pub mod table;
 pub mod typed_numbers;
 
@@ -55,14 +65,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use accel::hardware::Hardware;
 use mdbook_driver::{MDBook, config::Config};
 
 pub use crate::error::BuildError;
 use crate::{
+    cheat_sheet::CheatSheet,
     expand::{Expanded, Material},
     measurement::Measurements,
     problem::Problem,
     settings::Settings,
+    stale::Stale,
 };
 
 /// What to build.
@@ -74,6 +87,10 @@ pub struct Options {
     pub local: PathBuf,
     /// Run every gate, and leave `book/html` as it is.
     pub check: bool,
+    /// The file that tells which results are stale; `None` where nobody knows.
+    pub stale: Option<PathBuf>,
+    /// Where to write the book as EPUB, too.
+    pub epub: Option<PathBuf>,
 }
 
 /// What was built.
@@ -124,7 +141,17 @@ pub fn build(options: &Options) -> Result<Report, BuildError> {
         .map_err(|error| BuildError::MdBook(format!("{error:#}")))?;
     let pages = pages::of(&book.book);
 
-    let (measurements, faults, warnings) = Measurements::read(&root, &options.local, &settings);
+    let stale = match &options.stale {
+        Some(path) => Stale::read(path, &root)?,
+        None => Stale::default(),
+    };
+    let hardware = Hardware::shipped().map_err(|error| BuildError::Settings {
+        path: root.join("shared/hardware.toml"),
+        reason: error.to_string(),
+    })?;
+    let cheat_sheet = CheatSheet::read(&root)?;
+    let (measurements, faults, warnings) =
+        Measurements::read(&root, &options.local, &settings, &stale);
     let mut expanded = Expanded::default();
     expanded.problems.extend(
         faults
@@ -134,6 +161,8 @@ pub fn build(options: &Options) -> Result<Report, BuildError> {
     let material = Material {
         root: &root,
         measurements: &measurements,
+        hardware: &hardware,
+        cheat_sheet: cheat_sheet.as_ref(),
     };
     for page in &pages {
         expanded.add(page, &material);
@@ -158,8 +187,15 @@ pub fn build(options: &Options) -> Result<Report, BuildError> {
         }
         fs::copy(path, &copy).map_err(BuildError::io("write", &copy))?;
     }
+    site::standalone(&settings.site.standalone, &pages, &book_folder, &output)?;
+    if let Some(base) = &settings.site.base {
+        site::addresses(base, &pages, &output)?;
+    }
     problems.extend(rendered::check(&output)?);
     refuse(problems)?;
+    if let Some(to) = &options.epub {
+        epub::write(&book.config, &pages, &book_folder, &output, to)?;
+    }
 
     let mut index = None;
     if !options.check {

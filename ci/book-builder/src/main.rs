@@ -17,6 +17,12 @@ struct Arguments {
     /// Run every gate and leave book/html as it is
     #[arg(long)]
     check: bool,
+    /// The file that tells which results are stale, as `cargo x results` writes it
+    #[arg(long, value_name = "FILE")]
+    stale: Option<PathBuf>,
+    /// Write the book as EPUB, too
+    #[arg(long, value_name = "FILE", conflicts_with = "check")]
+    epub: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -27,6 +33,8 @@ fn main() -> ExitCode {
             .unwrap_or_else(|| arguments.root.join("results-local")),
         root: arguments.root,
         check: arguments.check,
+        stale: arguments.stale,
+        epub: arguments.epub,
     };
     ExitCode::from(run(&options))
 }

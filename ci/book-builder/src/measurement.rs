@@ -12,6 +12,7 @@ use accel::results::{self, ResultFile, Row};
 use crate::{
     directive::Selection,
     settings::{Known, Settings},
+    stale::Stale,
 };
 
 /// Whose numbers these are.
@@ -34,6 +35,8 @@ pub struct Source {
     pub path: PathBuf,
     /// Where its copy lies in the rendered book, with `/`.
     pub link: String,
+    /// What has changed since it was measured, in words; `None` for nothing that is known.
+    pub stale: Option<String>,
 }
 
 impl Source {
@@ -100,6 +103,7 @@ impl Measurements {
     ///
     /// * `root`: the repository
     /// * `local`: the reader's results, `results-local/`; it need not exist
+    /// * `stale`: which of them are older than what they measured
     ///
     /// Returns the measurements, the faults of published files (each fails the
     /// gate) and of the reader's own (each is a warning: an old file of theirs must
@@ -108,6 +112,7 @@ impl Measurements {
         root: &Path,
         local: &Path,
         settings: &Settings,
+        stale: &Stale,
     ) -> (Self, Vec<String>, Vec<String>) {
         let mut faults = Vec::new();
         let mut warnings = Vec::new();
@@ -128,6 +133,7 @@ impl Measurements {
                 }
                 files.pop().map(|(path, file)| Source {
                     origin: Origin::Published,
+                    stale: stale.of(&path),
                     link: format!("results/{name}/{slug}/{}", file_name(&path)),
                     file,
                     path,
@@ -144,6 +150,7 @@ impl Measurements {
                 .pop()
                 .map(|(path, file)| Source {
                     origin: Origin::Yours,
+                    stale: stale.of(&path),
                     link: format!("results-local/{name}.json"),
                     file,
                     path,

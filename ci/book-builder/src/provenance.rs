@@ -41,8 +41,9 @@ pub fn brief(measurement: &Measurement, ids: &[String], labels: &[Label]) -> Str
         parts.push(date(source).to_owned());
         let _ = writeln!(
             out,
-            "<p class=\"provenance\">{}.</p>",
-            html(&parts.join("; "))
+            "<p class=\"provenance\">{}.{}</p>",
+            html(&parts.join("; ")),
+            badge(source)
         );
     }
     out
@@ -118,11 +119,19 @@ fn line(source: &Source, ids: &[String], labels: &[Label], up: &str) -> String {
         parts.push(versions.join(", "));
     }
     format!(
-        "<p class=\"provenance\">{}; command: <code>{}</code>; <a href=\"{up}{}\">all samples</a>.</p>",
+        "<p class=\"provenance\">{}; command: <code>{}</code>; <a href=\"{up}{}\">all samples</a>.{}</p>",
         html(&parts.join("; ")),
         html(&file.command.join(" ")),
-        html(&source.link)
+        html(&source.link),
+        badge(source)
     )
+}
+
+/// What has changed since a result was measured; empty if nothing is known to have.
+fn badge(source: &Source) -> String {
+    source.stale.as_ref().map_or_else(String::new, |what| {
+        format!(" <span class=\"badge stale\">Stale: {}</span>", html(what))
+    })
 }
 
 /// The rows of a figure that hold a measurement.

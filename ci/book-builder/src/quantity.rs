@@ -178,6 +178,35 @@ pub fn ratio(value: f64) -> String {
     }
 }
 
+/// A number in decimal units, as vendors give them: `320 GB/s`, `8.1 TFLOP/s`, `16 GB`.
+pub fn si(value: f64, unit: &str) -> String {
+    const PREFIXES: [(f64, &str); 5] =
+        [(1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")];
+    let (divisor, prefix) = PREFIXES
+        .into_iter()
+        .find(|(size, _)| value.abs() >= *size)
+        .unwrap_or((1.0, ""));
+    // As many digits as vendors give, and no zeros behind them.
+    let digits = format!("{:.3}", value / divisor);
+    let digits = digits.trim_end_matches('0').trim_end_matches('.');
+    format!("{digits} {prefix}{unit}")
+}
+
+/// US dollars: whole cents at least, three significant digits below a dollar.
+pub fn dollars(value: f64) -> String {
+    if value.abs() >= 0.995 {
+        return format!("${}", grouped(&format!("{value:.2}")));
+    }
+    let digits = significant(value);
+    // Cents have two places: $0.35 and not $0.350, but $0.0971.
+    let short = digits.trim_end_matches('0');
+    let places = short.split_once('.').map_or(0, |(_, places)| places.len());
+    match places {
+        0 | 1 => format!("${value:.2}"),
+        _ => format!("${short}"),
+    }
+}
+
 /// A fraction of one in per cent with one decimal, without the sign.
 fn percent(fraction: f64) -> String {
     format!("{:.1}", fraction * 100.0)
@@ -283,6 +312,23 @@ mod tests {
         assert_eq!(print("top1_accuracy", 0.9741), "97.4%");
         assert_eq!(print("relative", 1.5432), "1.54×");
         assert_eq!(print("batch", 32.0), "32");
+    }
+
+    #[test]
+    fn vendors_units_and_dollars() {
+        use super::{dollars, si};
+        assert_eq!(si(320e9, "B/s"), "320 GB/s");
+        assert_eq!(si(8.1e12, "FLOP/s"), "8.1 TFLOP/s");
+        assert_eq!(si(989.4e12, "FLOP/s"), "989.4 TFLOP/s");
+        assert_eq!(si(1978.9e12, "OP/s"), "1.979 POP/s");
+        assert_eq!(si(3.35e12, "B/s"), "3.35 TB/s");
+        assert_eq!(dollars(0.35), "$0.35");
+        assert_eq!(dollars(0.1), "$0.10");
+        assert_eq!(dollars(0.09712), "$0.0971");
+        assert_eq!(dollars(0.00123), "$0.00123");
+        assert_eq!(dollars(1.2), "$1.20");
+        assert_eq!(dollars(9.79655), "$9.80");
+        assert_eq!(dollars(1234.5), "$1,234.50");
     }
 
     #[test]

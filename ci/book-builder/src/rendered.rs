@@ -13,6 +13,15 @@ use scraper::{Html, Selector};
 
 use crate::{error::BuildError, problem::Problem};
 
+/// The most that a page may weigh, its images in files apart: a reader on the road waits for
+/// it. The print page holds the whole book, and what is fit for a blog its own styles.
+const HEAVIEST_BYTES: usize = 300_000;
+
+/// Whether a file may weigh more than a page.
+fn may_be_heavy(name: &str) -> bool {
+    name == "print.html" || name == "toc.html" || name.ends_with(crate::site::STANDALONE)
+}
+
 /// One HTML file, as far as the gate looks at it.
 #[derive(Debug, Default)]
 struct Document {
@@ -45,6 +54,15 @@ pub fn check(book: &Path) -> Result<Vec<Problem>, BuildError> {
         match file.extension().and_then(|extension| extension.to_str()) {
             Some("html") => {
                 let text = fs::read_to_string(file).map_err(BuildError::io("read", file))?;
+                if text.len() > HEAVIEST_BYTES && !may_be_heavy(&name) {
+                    problems.push(Problem::in_file(
+                        &name,
+                        format!(
+                            "{} bytes; a page has at most {HEAVIEST_BYTES}: divide it, or show fewer rows",
+                            text.len()
+                        ),
+                    ));
+                }
                 documents.insert(name, read(&text));
             }
             Some("css") => {
@@ -228,7 +246,7 @@ fn follow(
 }
 
 /// The file that a relative path leads to; `None` if it leaves the book.
-fn resolve(page: &str, path: &str) -> Option<String> {
+pub(crate) fn resolve(page: &str, path: &str) -> Option<String> {
     let mut parts: Vec<&str> = page.split('/').collect();
     parts.pop();
     if path.starts_with('/') {
@@ -349,6 +367,19 @@ mod tests {
             assert!(faults[0].contains(part), "{body}: {faults:?}");
             assert!(faults[0].starts_with("ch/p.html: "), "{faults:?}");
         }
+    }
+
+    #[test]
+    fn a_heavy_page_is_told_and_the_print_page_is_not() {
+        let book = tempfile::tempdir().unwrap();
+        let text = "<p>x</p>".repeat(40_000);
+        for name in ["p.html", "print.html", "e-standalone.html"] {
+            fs::write(book.path().join(name), &text).unwrap();
+        }
+        let problems = check(book.path()).unwrap();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert_eq!(problems[0].page, "p.html");
+        assert!(problems[0].text.starts_with("320000 bytes"), "{problems:?}");
     }
 
     #[test]

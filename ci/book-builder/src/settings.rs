@@ -17,6 +17,27 @@ pub struct Settings {
     /// `chapter/measurement` to what is known of it.
     #[serde(default)]
     pub measurement: BTreeMap<String, Known>,
+    /// Chapter, or `chapter/measurement`, to files and folders that its results depend on
+    /// besides those that the results name. `cargo x results` reads it, with git.
+    #[serde(default)]
+    pub depends: BTreeMap<String, Vec<String>>,
+    /// What is made of the pages besides the book.
+    #[serde(default)]
+    pub site: Site,
+}
+
+/// What is made of the pages besides the book.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Site {
+    /// Where the book is published: `https://example.org/book/`. A sitemap and the addresses
+    /// of social cards need it, since both must be whole; without it there are none.
+    #[serde(default)]
+    pub base: Option<String>,
+    /// Pages of `book/src` that are also written as one file each, fit for a blog, where the
+    /// book has them.
+    #[serde(default)]
+    pub standalone: Vec<String>,
 }
 
 /// One measurement that pages may show.
@@ -62,6 +83,29 @@ impl Settings {
                     ),
                 });
             }
+        }
+        if let Some(base) = &settings.site.base
+            && !(base.starts_with("https://") && base.ends_with('/'))
+        {
+            return Err(BuildError::Settings {
+                path,
+                reason: format!(
+                    "site.base: expected https://.../ with a slash at its end, got {base:?}"
+                ),
+            });
+        }
+        for (key, paths) in &settings.depends {
+            let known = settings.measurement.contains_key(key)
+                || settings.reference_machine.contains_key(key);
+            let missing = paths.iter().find(|path| !root.join(path).exists());
+            let reason = match (known, missing) {
+                (false, _) => format!("depends: no chapter and no measurement {key:?}"),
+                (true, Some(path)) => {
+                    format!("depends: {key:?} names {path:?}, which is not there")
+                }
+                (true, None) => continue,
+            };
+            return Err(BuildError::Settings { path, reason });
         }
         Ok(settings)
     }

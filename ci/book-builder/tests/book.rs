@@ -90,6 +90,8 @@ impl Repository {
             root: self.root().to_owned(),
             local: self.root().join("results-local"),
             check,
+            stale: Some(self.root().join("stale.json")).filter(|path| path.exists()),
+            epub: None,
         })
     }
 
@@ -668,8 +670,139 @@ fn settings_are_checked() {
         root: empty.path().to_owned(),
         local: empty.path().join("none"),
         check: true,
+        stale: None,
+        epub: None,
     });
     assert!(matches!(error, Err(BuildError::NotARepository(_))));
+}
+
+#[test]
+fn a_stale_result_has_a_badge_and_a_fresh_one_has_none() {
+    let repository = Repository::new("{{#chart 01-cpu/ladder kind=bar field=images_per_second}}");
+    let path = repository.publish("2026-01-01T00:00:00Z", 1.0);
+    assert!(!repository.page().contains("badge"));
+    let relative = path.strip_prefix(repository.root()).unwrap();
+    let answer = |path: &str| {
+        format!(
+            "{{\"schema_version\": 1, \"stale\": {{\"{path}\": {{\"what\": \"code has changed <since>\"}}}}}}"
+        )
+    };
+    repository.write("stale.json", &answer("chapters/other.json"));
+    assert!(!repository.page().contains("badge"));
+    repository.write("stale.json", &answer(relative.to_str().unwrap()));
+    let page = repository.page();
+    // Under the chart, in its folded table, and in the line of provenance at the end.
+    assert_eq!(
+        page.matches("<span class=\"badge stale\">Stale: code has changed &lt;since&gt;</span>")
+            .count(),
+        3,
+        "{page}"
+    );
+    repository.write("stale.json", "[]");
+    assert!(matches!(
+        repository.build(true),
+        Err(BuildError::Settings { .. })
+    ));
+}
+
+const SHEET: &str = "\
+title = \"Cost and speed\"
+baseline = \"cpu\"
+inference = { workload = \"ResNet-50\" }
+training = { workload = \"Training\", images = 1000 }
+[[row]]
+id = \"cpu\"
+name = \"A CPU\"
+price = \"GCP n2-standard-2\"
+inference = { measured = { measurement = \"01-cpu/ladder\", row = \"eager-b8\", field = \"images_per_second\" } }
+training = { not-measured = \"cargo x learn\" }
+[[row]]
+id = \"t4\"
+name = \"A T4\"
+price = \"T4\"
+inference = { published = { device = \"T4\", workload = \"resnet50\" } }
+training = { not-measured = \"cargo x learn\" }
+";
+
+#[test]
+fn facts_and_the_cheat_sheet_stand_in_the_page() {
+    let repository = Repository::new(
+        "It has {{#hardware NVIDIA T4 memory_bytes}}.\n\n{{#hardware-table devices=\"T4,L4\" columns=memory_bytes,f32,dollars_per_hour}}\n\n{{#cheat-sheet}}\n\n{{#calculator}}",
+    );
+    repository.publish("2026-01-01T00:00:00Z", 1.0);
+    repository.write("book/cheat-sheet.toml", SHEET);
+    let page = repository.page();
+    for part in [
+        ">16 GB</span> (published: <a href=",
+        "<caption>Published facts</caption>",
+        "<caption>Cost and speed</caption>",
+        "<small class=\"label\">measured</small>",
+        "not measured here",
+        "class=\"calculator-data\"",
+    ] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    // The reader's own number is a line of its own.
+    assert!(!page.contains("A CPU, yours"), "{page}");
+    repository.measure_locally(2.0);
+    assert!(repository.page().contains("A CPU, yours"));
+    // The data survives the way through Markdown and mdBook.
+    let data = page.split("class=\"calculator-data\">").nth(1).unwrap();
+    let data = data.split("</script>").next().unwrap();
+    let data: serde_json::Value = serde_json::from_str(data).unwrap();
+    assert_eq!(data["rows"][1]["name"], "A T4");
+}
+
+#[test]
+fn a_cheat_sheet_whose_numbers_are_not_there_fails() {
+    let repository = Repository::new("{{#cheat-sheet}}");
+    assert!(repository.problem().contains("no book/cheat-sheet.toml"));
+    repository.write("book/cheat-sheet.toml", SHEET);
+    assert!(
+        repository
+            .problem()
+            .contains("no published result of 01-cpu/ladder")
+    );
+    repository.publish("2026-01-01T00:00:00Z", 1.0);
+    repository.write(
+        "book/cheat-sheet.toml",
+        &SHEET.replace("row = \"eager-b8\"", "row = \"none\""),
+    );
+    assert!(repository.problem().contains("no row \"none\""));
+    repository.write(
+        "book/cheat-sheet.toml",
+        &SHEET.replace("{ measured = {", "{ estimate = {"),
+    );
+    assert!(repository.problem().contains("is measured by its name"));
+    repository.write("book/cheat-sheet.toml", "title = 1");
+    assert!(matches!(
+        repository.build(true),
+        Err(BuildError::Settings { .. })
+    ));
+}
+
+#[test]
+fn what_results_depend_on_must_be_there() {
+    let repository = Repository::new("Text.");
+    let settings = fs::read_to_string(repository.root().join("book/figures.toml")).unwrap();
+    for (depends, part) in [
+        ("01-cpu = [\"chapters/01-cpu/src\"]", None),
+        (
+            "\"01-cpu/ladder\" = [\"none.rs\"]",
+            Some("which is not there"),
+        ),
+        ("09-z = []", Some("no chapter")),
+    ] {
+        repository.write(
+            "book/figures.toml",
+            &format!("{settings}\n[depends]\n{depends}\n"),
+        );
+        match (repository.build(true), part) {
+            (Ok(_), None) => {}
+            (Err(error), Some(part)) => assert!(error.to_string().contains(part), "{error}"),
+            (other, _) => panic!("{depends}: {other:?}"),
+        }
+    }
 }
 
 #[test]
@@ -686,6 +819,8 @@ fn the_projects_own_book_builds() {
         local: root.join("no-results-of-a-reader"),
         root,
         check: true,
+        stale: None,
+        epub: None,
     })
     .unwrap_or_else(|error| panic!("{error}"));
     assert!(report.pages >= 11);

@@ -11,6 +11,7 @@ pub const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
         &["accel", "datasets", "cpu-inference", "inference-engines"],
     ),
     ("book-builder", &["accel"]),
+    ("browser-check", &["accel"]),
     ("pjrt-runtime", &[]),
     ("training-graph", &[]),
     (
