@@ -37,7 +37,7 @@ impl Quantity {
             Self::Time("s")
         } else if has("bytes") {
             Self::Bytes
-        } else if has("accuracy") || has("share") || has("fraction") || has("spread") {
+        } else if has("accuracy") || has("fraction") || has("spread") || names_a_share(field) {
             Self::Share
         } else if has("ratio") || field == "relative" {
             Self::Ratio
@@ -115,6 +115,11 @@ impl Quantity {
             Self::Share | Self::Ratio | Self::Plain => words(field),
         }
     }
+}
+
+/// Whether it is a share of something, also one `share_until` an event.
+fn names_a_share(field: &str) -> bool {
+    field.split('_').any(|word| word == "share")
 }
 
 /// A whole number as it is, since it is a count or a size; another one with three
@@ -310,6 +315,7 @@ mod tests {
         assert_eq!(print("decode_seconds", 1.5), "1.50 s");
         assert_eq!(print("resident_memory_bytes", 1_610_612_736.0), "1.50 GiB");
         assert_eq!(print("top1_accuracy", 0.9741), "97.4%");
+        assert_eq!(print("busy_share_until_tail", 0.9991), "99.9%");
         assert_eq!(print("relative", 1.5432), "1.54×");
         assert_eq!(print("batch", 32.0), "32");
     }
