@@ -54,7 +54,7 @@ pub const BEAM: PythonEnvironment = PythonEnvironment {
         ("3.12", BEAM_PINS),
         ("3.13", BEAM_PINS),
     ],
-    size: "BEAM_SIZE",
+    size: "520 MB on disk",
     linux_only: false,
     howto: "chapters/04-sweep/beam/README.md",
     command: "cargo x test",
