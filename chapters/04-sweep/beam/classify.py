@@ -75,7 +75,7 @@ def build(pipeline: beam.Pipeline, lines: list[str], arguments: argparse.Namespa
         | "One by one" >> beam.Reshuffle()
         | "Classify" >> classify
         | "Keep" >> beam.Map(keep_predictions, arguments.out)
-        | "Count" >> beam.CombineGlobally(Gather(shards.result_of))
+        | "Count" >> beam.CombineGlobally(Gather(shards.result_of)).without_defaults()
         | "Write" >> beam.Map(write_json, arguments.result)
     )
 

@@ -74,14 +74,15 @@ def read_runs(path: str) -> list[str]:
 
 # ANCHOR: pipeline
 def build(pipeline: beam.Pipeline, runs: list[str], arguments: argparse.Namespace) -> None:
-    """Runs in, one result out. One sink: of two, Dask's runner would compute the last alone."""
+    """Runs in, one result out. One line of steps with one sink: of two, Dask's runner would compute
+    the last alone. (A default for no runs at all would be a branch, too.)"""
     train = engines.with_hints(beam.ParDo(RustWorker(worker_settings(arguments))), arguments)
     _ = (
         pipeline
         | "Runs" >> beam.Create(runs, reshuffle=False)
         | "One by one" >> beam.Reshuffle()
         | "Train" >> train
-        | "Gather" >> beam.CombineGlobally(Gather(selection.result_of))
+        | "Gather" >> beam.CombineGlobally(Gather(selection.result_of)).without_defaults()
         | "Write" >> beam.Map(write_json, arguments.result)
     )
 
