@@ -11,6 +11,7 @@
 //! - [`native_pins`], [`pip`], [`wheel`], [`installed`], [`disk`]: the steps of a set-up
 //! - [`libtorch`], [`pjrt`], [`engine_library`]: what the user brings instead
 //! - [`gpu`]: whether there is one, and the libtorch that it takes
+//! - [`python_environment`]: virtual environments from pins, for peers and for Apache Beam
 //! - [`toolchain`]: the programs of the machine, and the command that installs each
 //! - [`test_output`]: reads what the test programs print
 //! - [`chromium`]: finds a browser
@@ -40,6 +41,7 @@ mod phases;
 mod pip;
 mod pjrt;
 mod project_root;
+mod python_environment;
 mod quantities;
 mod results;
 mod setup;

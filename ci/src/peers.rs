@@ -7,20 +7,20 @@
 //!
 //! - [`work`]: what a kind of measurement brings along
 //! - [`inference`], [`training`]: the two kinds: workloads and what has to agree
+//! - [`beam`]: the same 18 on Apache Beam: what that adds
 //! - [`sweep`]: 18 trainings at once, where contenders are whole commands, one after another
 //! - [`line_up`]: who takes part in inference
 //! - [`contender`]: one process: messages, time limits, last words
 //! - [`entrant`]: starting and loading one, and whether it agrees with the reference
 //! - [`rounds`]: everybody in turn, round by round; makes the rows
 //! - [`comparison`]: ratios with their intervals, and the printed table
-//! - [`python_environment`]: the virtual environment that the peers live in
 
+mod beam;
 mod comparison;
 mod contender;
 mod entrant;
 mod inference;
 mod line_up;
-mod python_environment;
 mod rounds;
 mod sweep;
 mod training;
@@ -42,7 +42,7 @@ use accel::{
 use anyhow::{Context, bail};
 use clap::Parser;
 
-use crate::cargo;
+use crate::{cargo, python_environment::PEERS};
 use line_up::Suite;
 use work::{Contestant, Work};
 
@@ -66,6 +66,8 @@ enum Command {
     Train(TrainArgs),
     /// 18 small trainings as whole commands: joblib and a loop in PyTorch, beside chapter 4.
     Sweep(SweepArgs),
+    /// Chapter 4's sweep on Apache Beam beside the same without it: what Beam adds.
+    Beam(BeamArgs),
 }
 
 #[derive(Parser)]
@@ -89,6 +91,18 @@ struct TrainArgs {
 
 #[derive(Parser)]
 struct SweepArgs {
+    /// Epochs of each run.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    epochs: u32,
+    /// Channels of the networks' first stage.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=512))]
+    width: u32,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+#[derive(Parser)]
+struct BeamArgs {
     /// Epochs of each run.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     epochs: u32,
@@ -187,6 +201,7 @@ pub fn run(args: Args, root: &Path) -> anyhow::Result<ExitCode> {
             run_kind(&kind, &all, &args.common, None, environment, root)
         }
         Command::Sweep(args) => sweep::run(&args, environment, root),
+        Command::Beam(args) => beam::run(&args, environment, root),
     }
 }
 
@@ -318,7 +333,7 @@ fn cache(root: &Path) -> anyhow::Result<(PathBuf, File)> {
 fn python(args: &CommonArgs, root: &Path) -> anyhow::Result<PathBuf> {
     match &args.python {
         Some(python) => Ok(python.clone()),
-        None => python_environment::ready(root, args.quiet),
+        None => PEERS.ready(root, args.quiet),
     }
 }
 

@@ -11,6 +11,7 @@ use anyhow::{Context, bail};
 use crate::{
     cargo,
     phases::Phases,
+    python_environment::BEAM,
     setup,
     test_output::{Skip, Tally},
 };
@@ -34,6 +35,10 @@ pub struct Args {
     /// are skipped.
     #[arg(long)]
     no_engines: bool,
+    /// Do not fetch Apache Beam and Dask; where they are not there already, their tests are
+    /// skipped.
+    #[arg(long)]
+    no_beam: bool,
     /// Goes to the test programs, e.g. a filter.
     #[arg(last = true)]
     arguments: Vec<String>,
@@ -51,6 +56,12 @@ pub fn run(args: Args, root: &Path) -> anyhow::Result<ExitCode> {
         .filter_map(|(flag, unwanted)| (!unwanted).then_some(flag))
         .collect();
     phases.time("setup", || setup::ensure(root, &also))?;
+    if !args.no_beam && tests_package(&args, "parallel-training") {
+        // A machine without Python's venv, or without a network, tests all the rest.
+        if let Err(error) = phases.time("beam", || BEAM.ready(root, false)) {
+            eprintln!("left out: no Apache Beam: {error:#}");
+        }
+    }
 
     let mut build = test_command(&args, root);
     build.arg("--no-run");
@@ -79,6 +90,12 @@ pub fn run(args: Args, root: &Path) -> anyhow::Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// Whether the tests of a package are among those that are wanted.
+fn tests_package(args: &Args, package: &str) -> bool {
+    let named = |names: &[String]| names.iter().any(|name| name == package);
+    (args.package.is_empty() || named(&args.package)) && !named(&args.exclude)
 }
 
 fn test_command(args: &Args, root: &Path) -> Command {
@@ -249,6 +266,23 @@ mod tests {
         ] {
             assert!(!has_words(needs, other), "{other:?}");
         }
+    }
+
+    #[test]
+    fn beam_is_brought_for_the_tests_that_want_it() {
+        #[derive(clap::Parser)]
+        struct Cli {
+            #[command(flatten)]
+            args: Args,
+        }
+        let wanted = |words: &[&str]| {
+            let cli = <Cli as clap::Parser>::parse_from([&["test"], words].concat());
+            tests_package(&cli.args, "parallel-training")
+        };
+        assert!(wanted(&[]));
+        assert!(wanted(&["-p", "x", "-p", "parallel-training"]));
+        assert!(!wanted(&["-p", "x"]));
+        assert!(!wanted(&["--exclude", "parallel-training"]));
     }
 
     #[test]

@@ -30,6 +30,8 @@ enum Command {
     Ladder(LadderArgs),
     /// The chapter in one go: digits, ladder, photographs, with result files.
     Learn(LearnArgs),
+    /// Classify shards of pictures, one JSON object a line, until the input ends.
+    Shards(ShardsArgs),
     /// Answer measurement requests, one JSON object a line (see the peers).
     Worker(WorkerArgs),
 }
@@ -45,6 +47,7 @@ impl Cli {
             Command::Run(args) => commands::run::run(args),
             Command::Ladder(args) => commands::ladder::run(args),
             Command::Learn(args) => commands::learn::run(args),
+            Command::Shards(args) => commands::shards::run(args),
             Command::Worker(args) => commands::worker::run(args),
         }
     }
@@ -250,6 +253,26 @@ pub struct LearnArgs {
     /// Say nothing on stderr but warnings and errors.
     #[arg(long)]
     pub quiet: bool,
+}
+
+/// `cpu-inference shards`.
+#[derive(Clone, Debug, Args)]
+pub struct ShardsArgs {
+    /// Folder that the paths of a shard lie below; nothing outside of it is read.
+    #[arg(long, value_name = "DIR")]
+    pub root: PathBuf,
+    /// Which model; ImageNet's if no weights are given.
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Where it computes.
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    /// Most images in a batch.
+    #[arg(long, default_value_t = 32, value_parser = batch)]
+    pub batch: usize,
+    /// Classes in a prediction.
+    #[arg(long, default_value_t = 5, value_parser = count)]
+    pub top_k: usize,
 }
 
 /// `cpu-inference worker`.

@@ -26,6 +26,7 @@
 //! | [`model`] | which weights, and what they say of themselves |
 //! | [`allocator`], [`setting`], [`memory`] | malloc, device, threads: settled before the first batch |
 //! | [`chapter`] | whose results they are: chapter 2 uses this library, too |
+//! | [`shards`] | pictures on request, for pipelines over many machines |
 //! | [`worker`] | measurements on request, for the peers |
 //! | [`failure`] | from an error to an exit code |
 
@@ -45,6 +46,7 @@ pub mod preprocess;
 pub mod refresh;
 pub mod resnet;
 pub mod setting;
+pub mod shards;
 pub mod shrink;
 pub mod source;
 pub mod stream;

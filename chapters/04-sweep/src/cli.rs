@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::{ops::RangeInclusive, path::PathBuf};
 
 use accel::arguments::number;
 use clap::{Args, Parser, Subcommand};
@@ -35,6 +35,8 @@ enum Command {
     Overhead(OverheadArgs),
     /// Measure trainings side by side, as threads of one process and as processes.
     Isolation(IsolationArgs),
+    /// Compute what a measured sweep would take and cost on several workers.
+    Cost(CostArgs),
     /// The chapter in one go, with result files.
     Learn(LearnArgs),
 }
@@ -53,6 +55,7 @@ impl Cli {
             Command::Worker(args) => crate::worker::run(&args),
             Command::Overhead(args) => commands::overhead::run(&args),
             Command::Isolation(args) => commands::isolation::run(&args),
+            Command::Cost(args) => commands::cost::run(&args),
             Command::Learn(args) => commands::learn::run(&args),
         }
     }
@@ -273,6 +276,40 @@ pub struct IsolationArgs {
     pub quiet: bool,
 }
 
+/// `parallel-training cost`.
+#[derive(Clone, Debug, Args)]
+pub struct CostArgs {
+    /// The result.json of a sweep that has ended.
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "results-local/04-sweep/sweep-18/result.json"
+    )]
+    pub result: PathBuf,
+    /// Numbers of workers to compute it for.
+    #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "1,2,6,18", value_parser = fleet)]
+    pub workers: Vec<usize>,
+    /// From the wish for a worker to its first run, in seconds: assumptions, computed one by one.
+    #[arg(long, value_name = "S,...", value_delimiter = ',', default_value = "0,120", value_parser = seconds)]
+    pub start_seconds: Vec<f64>,
+    /// US dollars for an hour of one worker; what Dataflow takes for one vCPU with 4 GB if not
+    /// given.
+    #[arg(long, value_name = "USD", value_parser = dollars, requires_all = ["price_source", "price_date"])]
+    pub usd_per_hour: Option<f64>,
+    /// Where the price is from: an https address.
+    #[arg(long, value_name = "URL", requires = "usd_per_hour")]
+    pub price_source: Option<String>,
+    /// When it was read: 2026-11-22.
+    #[arg(long, value_name = "DATE", requires = "usd_per_hour")]
+    pub price_date: Option<String>,
+    /// File for the result.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Print the result as one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// `parallel-training learn`.
 #[derive(Clone, Debug, Args)]
 pub struct LearnArgs {
@@ -302,6 +339,23 @@ fn width(text: &str) -> Result<usize, String> {
 
 fn slots(text: &str) -> Result<usize, String> {
     number(text, "a number of workers or threads", 256)
+}
+
+fn fleet(text: &str) -> Result<usize, String> {
+    number(text, "a number of workers", 100_000)
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    within(text, "seconds from 0 to 86400", 0.0..=86_400.0)
+}
+
+fn dollars(text: &str) -> Result<f64, String> {
+    within(text, "US dollars from 0.0001 to 1000", 0.0001..=1000.0)
+}
+
+fn within(text: &str, expected: &str, range: RangeInclusive<f64>) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|number| range.contains(number));
+    number.ok_or_else(|| format!("expected {expected}"))
 }
 
 fn seeds(text: &str) -> Result<usize, String> {

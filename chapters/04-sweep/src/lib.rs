@@ -5,7 +5,7 @@
 //! checkpoints: a worker, or the sweep itself.
 //!
 //! Not here: how a training works (chapter 3), how a model is served (chapter 1), more than one
-//! machine (there the same worker runs below Apache Beam).
+//! machine (there the same worker runs on Apache Beam: the folder `beam`).
 //!
 //! A map, in the order of a sweep:
 //!
@@ -26,10 +26,12 @@
 //! | [`selection`] | which run is the best |
 //! | [`deployment`] | the winner, published |
 //! | [`display`], [`report`] | what the user sees; what the result file holds |
+//! | [`cost`] | what a sweep would cost on several workers |
 //! | [`failure`] | from an error to an exit code |
 
 pub mod cli;
 pub mod commands;
+pub mod cost;
 pub mod deployment;
 pub mod display;
 pub mod failure;

@@ -3,6 +3,7 @@
 pub mod ladder;
 pub mod learn;
 pub mod run;
+pub mod shards;
 pub mod worker;
 
 use crate::chapter::Chapter;

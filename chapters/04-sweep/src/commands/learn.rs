@@ -9,7 +9,7 @@ use crate::{cli::LearnArgs, manifest};
 
 // ANCHOR: steps
 /// What the chapter measures.
-const STEPS: [Step; 6] = [
+const STEPS: [Step; 7] = [
     Step {
         measurement: "sweep-18",
         question: "Which of 18 networks reads handwriting best, and how long does it take to know?",
@@ -46,6 +46,12 @@ const STEPS: [Step; 6] = [
         command: "isolation --out RESULT",
         quick: None,
     },
+    Step {
+        measurement: "cost-model",
+        question: "And what would the 18 cost on more machines?",
+        command: "cost --result SWEEP --out RESULT",
+        quick: Some(""),
+    },
 ];
 // ANCHOR_END: steps
 
@@ -71,6 +77,11 @@ pub fn run(args: &LearnArgs) -> anyhow::Result<u8> {
         let place = |word: &str| match word {
             "SCRATCH" => Some(folder.display().to_string()),
             "RESULT" => Some(folder.join("result.json").display().to_string()),
+            // That of the first step.
+            "SWEEP" => {
+                let sweep = folder.with_file_name(STEPS[0].measurement);
+                Some(sweep.join("result.json").display().to_string())
+            }
             _ => None,
         };
         let mut words = step.words(args.quick, place);
@@ -80,7 +91,8 @@ pub fn run(args: &LearnArgs) -> anyhow::Result<u8> {
                 words.extend(["--plugin".into(), plugin.display().to_string()]);
             }
         }
-        if args.quiet {
+        // What is computed has nothing to say on its way.
+        if args.quiet && step.measurement != "cost-model" {
             words.push("--quiet".into());
         }
         Ok::<_, anyhow::Error>(words)

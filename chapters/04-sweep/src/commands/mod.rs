@@ -1,5 +1,6 @@
 //! One file a command.
 
+pub mod cost;
 pub mod deploy;
 pub mod isolation;
 pub mod learn;
