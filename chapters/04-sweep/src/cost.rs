@@ -288,6 +288,7 @@ mod tests {
             usd_per_hour: 0.36,
             source: "https://example.org".into(),
             date: "2026-11-22".into(),
+            note: None,
         };
         let placement = Placement {
             seconds: vec![100.0, 50.0],

@@ -31,6 +31,7 @@ fn main() -> ExitCode {
         halving_trains_less_and_seeds_are_told,
         a_run_alone_is_taken_by_the_worker_that_has_its_program,
         a_worker_answers_every_line,
+        trainings_are_measured_as_threads_and_as_processes,
     ];
     harness::run(&need, false, tests)
 }
@@ -533,4 +534,22 @@ fn a_worker_answers_every_line(plugin: &Path) {
         1,
         "one run, one folder"
     );
+}
+
+fn trainings_are_measured_as_threads_and_as_processes(plugin: &Path) {
+    let output = succeed(program(plugin).args(["isolation", "--quick", "--json", "--quiet"]));
+    let file: ResultFile = serde_json::from_slice(&output.stdout).unwrap();
+    file.validate().unwrap();
+    let images = |id: &str| {
+        let row = file.row(id).unwrap();
+        let samples = row.samples.as_ref().unwrap();
+        let trainings = row.workload["trainings"].as_u64().unwrap() as usize;
+        assert_eq!(samples.seconds.len(), 1);
+        (trainings, samples.items_per_sample / trainings)
+    };
+    let alone = images("alone");
+    assert_eq!(alone.0, 1);
+    // As many trainings in both ways, and each sees what one alone sees.
+    assert_eq!(images("processes"), images("threads"));
+    assert_eq!(images("threads").1, alone.1);
 }
