@@ -7,7 +7,7 @@
 URL. Beam's own flags choose the engine:
 
     --runner DirectRunner --direct_running_mode multi_processing --direct_num_workers 2
-    --runner DaskRunner --dask_client_address tcp://HOST:PORT --dask_npartitions 6
+    --runner apache_beam.runners.dask.dask_runner.DaskRunner --dask_client_address tcp://HOST:PORT --dask_npartitions 6
     --runner DataflowRunner --project P --region R --temp_location gs://B/tmp ...
 
 Exit codes: 0 all runs are done, 1 a run or the pipeline failed, 2 wrong usage.

@@ -51,7 +51,7 @@ fn main() -> ExitCode {
     let training = beam.or(plugin.path.is_none().then_some(plugin.reason));
     let stores = training.or(here.emulators.is_none().then_some(NO_EMULATORS));
     let serving = beam.or(here.server.is_none().then_some(NO_SERVER));
-    let tests: [(&str, Option<&'static str>, fn(&Here)); 7] = [
+    let tests: [Test; 7] = [
         ("the_pipelines_own_tests", beam, the_pipelines_own_tests),
         (
             "two_processes_find_the_winner_of_the_sweep",
@@ -104,6 +104,9 @@ fn main() -> ExitCode {
     arguments.test_threads = Some(1);
     libtest_mimic::run(&arguments, trials.into()).exit_code()
 }
+
+/// A name, why it cannot run here, and the test.
+type Test = (&'static str, Option<&'static str>, fn(&Here));
 
 /// What there is on this machine.
 #[derive(Clone)]
@@ -407,7 +410,7 @@ fn a_cluster_finds_it_with_one_of_its_workers_killed(here: &Here) {
     let out = scratch.out();
     let engine = [
         "--runner",
-        "DaskRunner",
+        "apache_beam.runners.dask.dask_runner.DaskRunner",
         "--dask_client_address",
         &cluster.address,
         "--dask_npartitions",
