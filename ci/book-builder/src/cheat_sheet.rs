@@ -413,12 +413,27 @@ impl Number {
 impl Line<'_> {
     /// Dollars for a million images.
     pub fn usd_per_million(&self) -> Option<f64> {
-        Some(self.usd_per_hour / 3600.0 / self.inference.value? * 1e6)
+        Some(self.usd_per_hour / 3600.0 / self.inference.comparable()? * 1e6)
     }
 
     /// Dollars for one training.
     pub fn usd_per_training(&self) -> Option<f64> {
-        Some(self.usd_per_hour / 3600.0 * self.training.value?)
+        Some(self.usd_per_hour / 3600.0 * self.training.comparable()?)
+    }
+}
+
+impl Number {
+    /// The number, if it is of the column's workload: nothing is computed from another one's.
+    pub fn comparable(&self) -> Option<f64> {
+        self.value.filter(|_| !self.other_workload)
+    }
+
+    /// Why there is nothing to compute with.
+    pub fn lack(&self) -> &'static str {
+        match self.other_workload {
+            true => "other workload",
+            false => self.label,
+        }
     }
 }
 
@@ -501,32 +516,15 @@ pub fn render(resolved: &Resolved<'_>, title: Option<&str>, up: &str) -> String 
         ] {
             out.push_str(&derived(value.map(dollars), number));
         }
-        let rate = |line: &Line<'_>| line.inference.value;
-        let speed = |line: &Line<'_>| line.training.value.map(|seconds| 1.0 / seconds);
+        let rate = |line: &Line<'_>| line.inference.comparable();
+        let speed = |line: &Line<'_>| Some(1.0 / line.training.comparable()?);
         for (number, base, own) in [
-            (
-                &line.inference,
-                baseline.map(|base| (rate(base), base.inference.other_workload)),
-                rate(line),
-            ),
-            (
-                &line.training,
-                baseline.map(|base| (speed(base), base.training.other_workload)),
-                speed(line),
-            ),
+            (&line.inference, baseline.and_then(rate), rate(line)),
+            (&line.training, baseline.and_then(speed), speed(line)),
         ] {
-            let value = match (base, own) {
-                (Some((Some(base), false)), Some(own)) if !number.other_workload => {
-                    Some(format!("{}×", ratio(own / base)))
-                }
-                _ => None,
-            };
-            match value {
-                None if number.other_workload => {
-                    out.push_str("<td class=\"absent\">other workload</td>");
-                }
-                value => out.push_str(&derived(value, number)),
-            }
+            let value = base.zip(own);
+            let value = value.map(|(base, own)| format!("{}×", ratio(own / base)));
+            out.push_str(&derived(value, number));
         }
         out.push_str("</tr>\n");
     }
@@ -559,7 +557,7 @@ fn given(number: &Number, unit: &str) -> String {
 /// A cell that is computed from a given one.
 fn derived(value: Option<String>, number: &Number) -> String {
     match value {
-        None => format!("<td class=\"absent\">{}</td>", html(number.label)),
+        None => format!("<td class=\"absent\">{}</td>", html(number.lack())),
         // From an estimate comes an estimate.
         Some(text) if number.label == "estimate" => {
             format!(
@@ -706,14 +704,15 @@ mod tests {
         assert_eq!(resolved.lines[0].usd_per_training(), None);
         about(resolved.lines[1].usd_per_million(), 2.0);
         about(resolved.lines[1].training.value, 50.0);
-        about(resolved.lines[1].usd_per_training(), 0.1);
+        // Of another workload: shown, and nothing is made of it.
+        assert_eq!(resolved.lines[1].usd_per_training(), None);
         let html = render(&resolved, None, "");
         assert!(
             html.contains("10.0× <small class=\"label\">derived"),
             "{html}"
         );
-        assert!(html.contains("$0.10 <small"), "{html}");
-        assert!(html.contains("other workload"), "{html}");
+        assert!(html.contains("$2.00 <small"), "{html}");
+        assert_eq!(html.matches("other workload").count(), 2, "{html}");
         assert!(
             html.contains(
                 "The slow one, Training: not measured here. To fill it: <code>cargo x learn</code>"
