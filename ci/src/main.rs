@@ -4,27 +4,41 @@
 //! pins, `doctor` says what this machine has and lacks, `test` and `learn` are the
 //! two commands of the README, `book` renders and checks the book, `peers` measures
 //! other stacks, `pack` makes a folder that measures on a machine without cargo, `chaos` kills
-//! sweeps and sees what is lost, `tidy` checks the project's own rules. The rest supports them:
+//! sweeps and sees what is lost, `tidy` checks the project's own rules; `dry-run` goes through
+//! every chapter on made-up data, `smoke` looks where not every machine can; `containers`,
+//! `workflows`, `deny` and `publishable` check what the project is shipped with, `bump` looks for
+//! newer versions, `release` makes what is uploaded, `clean` frees the disk. The rest supports them:
 //!
 //! - [`native_pins`], [`pip`], [`wheel`], [`installed`], [`disk`]: the steps of a set-up
 //! - [`libtorch`], [`pjrt`], [`engine_library`]: what the user brings instead
 //! - [`gpu`]: whether there is one, and the libtorch that it takes
 //! - [`toolchain`]: the programs of the machine, and the command that installs each
+//! - [`bundle`], [`checksums`]: a set-up that is carried to a machine without a network
+//! - [`linters`], [`cargo_tool`], [`verdict`]: other people's programs that check, and what came of it
 //! - [`test_output`]: reads what the test programs print
 //! - [`phases`], [`quantities`], [`cargo`]: where the time went, sizes in words, child processes
 //!
 //! Nothing here links libtorch: these commands must run before it is there.
 
 mod book;
+mod bump;
+mod bundle;
 mod cargo;
+mod cargo_tool;
 mod chaos;
+mod checksums;
+mod clean;
+mod containers;
+mod deny;
 mod disk;
 mod doctor;
+mod dry_run;
 mod engine_library;
 mod gpu;
 mod installed;
 mod learn;
 mod libtorch;
+mod linters;
 mod native_pins;
 mod pack;
 mod peers;
@@ -32,13 +46,18 @@ mod phases;
 mod pip;
 mod pjrt;
 mod project_root;
+mod publishable;
 mod quantities;
+mod release;
 mod setup;
+mod smoke;
 mod test;
 mod test_output;
 mod tidy;
 mod toolchain;
+mod verdict;
 mod wheel;
+mod workflows;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -75,6 +94,24 @@ enum Command {
     Chaos(chaos::Args),
     /// Check the project's own rules, formatting and lints.
     Tidy(tidy::Args),
+    /// Go the whole way of every chapter on made-up data, in seconds.
+    DryRun(dry_run::Args),
+    /// See whether it works on a GPU, a TPU, Dataflow, or under AddressSanitizer.
+    Smoke(smoke::Args),
+    /// Check, build and run the container images.
+    Containers(containers::Args),
+    /// Check the workflows of GitHub.
+    Workflows(workflows::Args),
+    /// Check licences, sources and known holes of all dependencies.
+    Deny(deny::Args),
+    /// Look for newer versions of what is pinned, and write them.
+    Bump(bump::Args),
+    /// See whether the crates that stand on their own could go to crates.io.
+    Publishable(publishable::Args),
+    /// Make the files of a release: programs, book, bills of materials, checksums.
+    Release(release::Args),
+    /// Delete what can be made again.
+    Clean(clean::Args),
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
@@ -89,6 +126,15 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Pack(args) => pack::run(&args, root),
         Command::Chaos(args) => chaos::run(&args, root),
         Command::Tidy(args) => tidy::run(args, root),
+        Command::DryRun(args) => dry_run::run(&args, root),
+        Command::Smoke(args) => smoke::run(&args, root),
+        Command::Containers(args) => containers::run(&args, root),
+        Command::Workflows(args) => workflows::run(&args, root),
+        Command::Deny(args) => deny::run(&args, root),
+        Command::Bump(args) => bump::run(&args, root),
+        Command::Publishable(args) => publishable::run(&args, root),
+        Command::Release(args) => release::run(&args, root),
+        Command::Clean(args) => clean::run(&args, root),
     }
 }
 
