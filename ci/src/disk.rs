@@ -1,6 +1,27 @@
-//! Free space on the disk of a folder.
+//! Free space on the disk of a folder, and what a folder takes.
 
 use std::{path::Path, process::Command};
+
+use anyhow::Context;
+
+/// Size of all files below a folder; symbolic links are not followed.
+///
+/// # Errors
+/// If a folder cannot be listed.
+pub fn bytes_below(folder: &Path) -> anyhow::Result<u64> {
+    let mut bytes = 0;
+    let entries =
+        std::fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
+    for entry in entries {
+        let entry = entry.with_context(|| format!("cannot list {}", folder.display()))?;
+        let metadata = entry.metadata()?;
+        bytes += match metadata.is_dir() {
+            true => bytes_below(&entry.path())?,
+            false => metadata.len(),
+        };
+    }
+    Ok(bytes)
+}
 
 /// Free bytes for this user on the file system that holds `folder`; `None` where `df` cannot tell.
 ///

@@ -15,42 +15,50 @@ use crate::{
     setup,
 };
 
-/// A chapter that `cargo x learn` runs.
-struct Chapter {
+/// A chapter that `cargo x learn` and `cargo x dry-run` run.
+pub struct Chapter {
     /// Its folder under chapters/ and results-local/.
-    name: &'static str,
+    pub name: &'static str,
     /// The package whose binary runs it.
-    package: &'static str,
+    pub package: &'static str,
     /// What goes before `--quick --out DIR`.
     arguments: &'static [&'static str],
+    /// The whole path on made-up data, in seconds; `--out DIR` comes after it.
+    pub dry_run: &'static [&'static str],
     /// The PJRT plugin without which it cannot run; it is left out where none is to be had.
     needs: Option<Platform>,
 }
 
 /// The chapters, in reading order. A chapter joins by a line here.
-const CHAPTERS: &[Chapter] = &[
+pub const CHAPTERS: &[Chapter] = &[
+    // ANCHOR: dry-run
     Chapter {
         name: "01-cpu",
         package: "cpu-inference",
         arguments: &["learn"],
+        dry_run: &["run", "--dry-run", "--arch", "resnet18", "--quiet"],
         needs: None,
     },
+    // ANCHOR_END: dry-run
     Chapter {
         name: "02-gpu",
         package: "gpu-inference",
         arguments: &["learn"],
+        dry_run: &["run", "--dry-run", "--arch", "resnet18", "--quiet"],
         needs: None,
     },
     Chapter {
         name: "03-tpu-training",
         package: "tpu-training",
         arguments: &["learn"],
+        dry_run: &["train", "--dry-run", "--width", "4", "--quiet"],
         needs: Some(Platform::Cpu),
     },
     Chapter {
         name: "04-sweep",
         package: "parallel-training",
         arguments: &["learn"],
+        dry_run: &["sweep", "--dry-run", "--device", "cpu", "--quiet"],
         needs: Some(Platform::Cpu),
     },
 ];
@@ -137,7 +145,7 @@ pub fn run(args: Args, root: &Path) -> anyhow::Result<ExitCode> {
 }
 
 /// Why a chapter cannot run on this machine, after set-up has brought what it can.
-fn lack(chapter: &Chapter, root: &Path) -> Option<String> {
+pub fn lack(chapter: &Chapter, root: &Path) -> Option<String> {
     let platform = chapter.needs?;
     if pjrt::of_the_user(platform).is_some() {
         return None;

@@ -6,13 +6,18 @@
 //! refreshes what it shows of commands, `peers` measures
 //! other stacks, `pack` makes a folder that measures on a machine without cargo, `chaos` kills
 //! sweeps and sees what is lost, `results` tells which results are stale and takes a reader's
-//! among the published ones, `tidy` checks the project's own rules. The rest supports them:
+//! among the published ones, `tidy` checks the project's own rules; `dry-run` goes through
+//! every chapter on made-up data, `smoke` looks where not every machine can; `containers`,
+//! `workflows`, `deny` and `publishable` check what the project is shipped with, `bump` looks for
+//! newer versions, `release` makes what is uploaded, `clean` frees the disk. The rest supports them:
 //!
 //! - [`native_pins`], [`pip`], [`wheel`], [`installed`], [`disk`]: the steps of a set-up
 //! - [`libtorch`], [`pjrt`], [`engine_library`]: what the user brings instead
 //! - [`gpu`]: whether there is one, and the libtorch that it takes
 //! - [`python_environment`]: virtual environments from pins, for peers and for Apache Beam
 //! - [`toolchain`]: the programs of the machine, and the command that installs each
+//! - [`bundle`], [`checksums`]: a set-up that is carried to a machine without a network
+//! - [`linters`], [`cargo_tool`], [`verdict`]: other people's programs that check, and what came of it
 //! - [`test_output`]: reads what the test programs print
 //! - [`chromium`]: finds a browser
 //! - [`git`]: asks git, where there is one
@@ -22,17 +27,26 @@
 
 mod book;
 mod browser;
+mod bump;
+mod bundle;
 mod cargo;
+mod cargo_tool;
 mod chaos;
+mod checksums;
+mod clean;
+mod containers;
+mod deny;
 mod chromium;
 mod disk;
 mod doctor;
+mod dry_run;
 mod engine_library;
 mod git;
 mod gpu;
 mod installed;
 mod learn;
 mod libtorch;
+mod linters;
 mod native_pins;
 mod outputs;
 mod pack;
@@ -41,15 +55,20 @@ mod phases;
 mod pip;
 mod pjrt;
 mod project_root;
+mod publishable;
 mod python_environment;
 mod quantities;
+mod release;
 mod results;
 mod setup;
+mod smoke;
 mod test;
 mod test_output;
 mod tidy;
 mod toolchain;
+mod verdict;
 mod wheel;
+mod workflows;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -92,6 +111,24 @@ enum Command {
     Chaos(chaos::Args),
     /// Check the project's own rules, formatting and lints.
     Tidy(tidy::Args),
+    /// Go the whole way of every chapter on made-up data, in seconds.
+    DryRun(dry_run::Args),
+    /// See whether it works on a GPU, a TPU, Dataflow, or under AddressSanitizer.
+    Smoke(smoke::Args),
+    /// Check, build and run the container images.
+    Containers(containers::Args),
+    /// Check the workflows of GitHub.
+    Workflows(workflows::Args),
+    /// Check licences, sources and known holes of all dependencies.
+    Deny(deny::Args),
+    /// Look for newer versions of what is pinned, and write them.
+    Bump(bump::Args),
+    /// See whether the crates that stand on their own could go to crates.io.
+    Publishable(publishable::Args),
+    /// Make the files of a release: programs, book, bills of materials, checksums.
+    Release(release::Args),
+    /// Delete what can be made again.
+    Clean(clean::Args),
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
@@ -109,6 +146,15 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Pack(args) => pack::run(&args, root),
         Command::Chaos(args) => chaos::run(&args, root),
         Command::Tidy(args) => tidy::run(args, root),
+        Command::DryRun(args) => dry_run::run(&args, root),
+        Command::Smoke(args) => smoke::run(&args, root),
+        Command::Containers(args) => containers::run(&args, root),
+        Command::Workflows(args) => workflows::run(&args, root),
+        Command::Deny(args) => deny::run(&args, root),
+        Command::Bump(args) => bump::run(&args, root),
+        Command::Publishable(args) => publishable::run(&args, root),
+        Command::Release(args) => release::run(&args, root),
+        Command::Clean(args) => clean::run(&args, root),
     }
 }
 

@@ -145,6 +145,14 @@ pub struct Here {
     pub absent: Vec<Absent>,
 }
 
+impl Wheel {
+    /// The name under which it is kept: one for each platform.
+    pub fn file_name(&self) -> String {
+        let tag = self.platforms.first().map_or("any", String::as_str);
+        format!("{}-{}-{tag}.whl", self.name, self.version)
+    }
+}
+
 impl fmt::Display for Wheel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.name, self.version)
@@ -176,6 +184,15 @@ pub fn read(root: &Path, platform: &str) -> Result<Here, PinsError> {
 pub fn libtorch_version(root: &Path) -> Result<Option<String>, PinsError> {
     let mut parts = read_all(root)?.part.into_iter();
     Ok(parts.find_map(|part| part.libtorch))
+}
+
+/// Every wheel of every part, on any platform.
+///
+/// # Errors
+/// If the file is missing or malformed.
+pub fn all_wheels(root: &Path) -> Result<Vec<Wheel>, PinsError> {
+    let parts = read_all(root)?.part.into_iter();
+    Ok(parts.flat_map(|part| part.wheel).collect())
 }
 
 fn read_all(root: &Path) -> Result<File, PinsError> {

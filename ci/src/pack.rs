@@ -11,7 +11,7 @@ use std::{
 use accel::checkout;
 use anyhow::{Context, bail};
 
-use crate::{cargo, quantities::size, setup, tidy, toolchain};
+use crate::{cargo, disk::bytes_below, quantities::size, setup, tidy, toolchain};
 
 /// The folder must stay below this, so that it travels easily.
 const LARGEST: u64 = 60_000_000;
@@ -152,7 +152,11 @@ fn build(root: &Path) -> anyhow::Result<Vec<PathBuf>> {
     Ok(programs)
 }
 
-fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
+/// Copies a file, with the folders above it.
+///
+/// # Errors
+/// If it cannot be read or written.
+pub fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
     let copied = || -> std::io::Result<()> {
         to.parent().map_or(Ok(()), std::fs::create_dir_all)?;
         std::fs::copy(from, to).map(drop)
@@ -161,7 +165,10 @@ fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
 }
 
 /// Writes the program without its symbols, which take more room than the rest.
-fn strip(program: &Path, to: &Path) -> anyhow::Result<()> {
+///
+/// # Errors
+/// If it cannot be copied, or `strip` is missing or fails.
+pub fn strip(program: &Path, to: &Path) -> anyhow::Result<()> {
     copy(program, to)?;
     let mut command = Command::new("strip");
     command.arg("--strip-all").arg(to);
@@ -173,22 +180,6 @@ fn strip(program: &Path, to: &Path) -> anyhow::Result<()> {
         bail!("`{}` failed ({status})", cargo::words(&command));
     }
     Ok(())
-}
-
-/// Size of all files below a folder.
-fn bytes_below(folder: &Path) -> anyhow::Result<u64> {
-    let mut bytes = 0;
-    let entries =
-        std::fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
-    for entry in entries {
-        let entry = entry?;
-        let metadata = entry.metadata()?;
-        bytes += match metadata.is_dir() {
-            true => bytes_below(&entry.path())?,
-            false => metadata.len(),
-        };
-    }
-    Ok(bytes)
 }
 
 #[cfg(test)]

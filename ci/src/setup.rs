@@ -15,7 +15,7 @@ use std::{
 use anyhow::{Context, anyhow, bail};
 
 use crate::{
-    disk, engine_library, installed, libtorch,
+    bundle, disk, engine_library, installed, libtorch,
     native_pins::{self, Part, PinsError, Wheel},
     pip, pjrt,
     quantities::{size, time},
@@ -48,9 +48,31 @@ pub struct Args {
     /// Keep the wheels in .native/wheels once they are unpacked.
     #[arg(long)]
     keep_wheels: bool,
+    /// Instead of setting up here, make a folder for a machine without a network: wheels, the
+    /// sources of all crates, checksums, and a README.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["dry_run", "keep_wheels", "from_bundle"])]
+    bundle: Option<PathBuf>,
+    /// Take the wheels from such a folder; nothing is fetched.
+    #[arg(long, value_name = "DIR", conflicts_with = "dry_run")]
+    from_bundle: Option<PathBuf>,
     /// Another platform than this one, for tests.
     #[arg(long, hide = true)]
     platform: Option<String>,
+}
+
+impl Args {
+    /// The flags that are given and have parts of their own.
+    fn flags(&self) -> Vec<&'static str> {
+        [
+            ("cuda", self.cuda),
+            ("tpu", self.tpu),
+            ("engines", self.engines),
+            ("browser", self.browser),
+        ]
+        .into_iter()
+        .filter_map(|(flag, wanted)| wanted.then_some(flag))
+        .collect()
+    }
 }
 
 /// Runs the command.
@@ -58,6 +80,10 @@ pub struct Args {
 /// # Errors
 /// What failed, on what, and what to do next.
 pub fn run(args: Args, root: &Path) -> anyhow::Result<ExitCode> {
+    if let Some(folder) = &args.bundle {
+        make_bundle(&args, folder, root)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     for line in bring(&args, root)? {
         println!("{line}");
     }
@@ -82,19 +108,29 @@ pub fn ensure(root: &Path, also: &[&str]) -> anyhow::Result<()> {
     bring(&args, root).map(drop)
 }
 
+/// A folder for a machine without a network: what this one has already goes in as well.
+fn make_bundle(args: &Args, folder: &Path, root: &Path) -> anyhow::Result<()> {
+    let platform = args.platform.clone();
+    let platform = platform.unwrap_or_else(native_pins::this_platform);
+    let flags = args.flags();
+    let parts = native_pins::read(root, &platform)?.select(&flags)?;
+    let wheels = wheels_of(&parts);
+    check_pip()?;
+    let folder = std::path::absolute(folder).context("--bundle")?;
+    bundle::make(&wheels, &platform, &flags, &folder, root)?;
+    println!(
+        "{}: {} and the crates; its README.md says how to use it",
+        folder.display(),
+        total(&wheels)
+    );
+    Ok(())
+}
+
 /// Returns what there is now, one line a part.
 fn bring(args: &Args, root: &Path) -> anyhow::Result<Vec<String>> {
     let platform = args.platform.clone();
     let platform = platform.unwrap_or_else(native_pins::this_platform);
-    let flags: Vec<&str> = [
-        ("cuda", args.cuda),
-        ("tpu", args.tpu),
-        ("engines", args.engines),
-        ("browser", args.browser),
-    ]
-    .into_iter()
-    .filter_map(|(flag, wanted)| wanted.then_some(flag))
-    .collect();
+    let flags = args.flags();
     let mut lines = Vec::new();
     let libtorch_of_the_user = libtorch::of_the_user(root);
     if let Some(folder) = &libtorch_of_the_user {
@@ -141,6 +177,10 @@ fn bring(args: &Args, root: &Path) -> anyhow::Result<Vec<String>> {
         // Another run may have brought them while this one waited.
         missing = missing_parts(&parts, &native);
         if !missing.is_empty() {
+            if let Some(folder) = &args.from_bundle {
+                let wheels = wheels_of(missing.iter().map(|(part, _)| *part));
+                bundle::take(&wheels, folder, &native)?;
+            }
             bring_locked(&missing, &native, args.keep_wheels)?;
         }
         drop(lock);
@@ -181,15 +221,13 @@ fn missing_parts<'p>(parts: &'p [Part], native: &Path) -> Vec<(&'p Part, install
 
 /// Where a wheel waits between fetching and unpacking.
 fn cached(native: &Path, wheel: &Wheel) -> PathBuf {
-    let tag = wheel.platforms.first().map_or("any", String::as_str);
-    let name = format!("{}-{}-{tag}.whl", wheel.name, wheel.version);
-    native.join("wheels").join(name)
+    native.join("wheels").join(wheel.file_name())
 }
 
 /// Every wheel of the parts, once.
-fn wheels_of<'p>(parts: &[(&'p Part, installed::Lack)]) -> Vec<&'p Wheel> {
+fn wheels_of<'p>(parts: impl IntoIterator<Item = &'p Part>) -> Vec<&'p Wheel> {
     let mut wheels: Vec<&Wheel> = Vec::new();
-    for wheel in parts.iter().flat_map(|(part, _)| &part.wheel) {
+    for wheel in parts.into_iter().flat_map(|part| &part.wheel) {
         if wheels.iter().all(|other| other.sha256 != wheel.sha256) {
             wheels.push(wheel);
         }
@@ -202,7 +240,7 @@ fn plan(missing: &[(&Part, installed::Lack)], native: &Path) -> Vec<String> {
     for (part, lack) in missing {
         lines.push(what_it_takes(part, lack));
     }
-    let (cached, to_fetch): (Vec<_>, Vec<_>) = wheels_of(missing)
+    let (cached, to_fetch): (Vec<_>, Vec<_>) = wheels_of(missing.iter().map(|(part, _)| *part))
         .into_iter()
         .partition(|wheel| cached(native, wheel).exists());
     for wheel in cached {
@@ -259,7 +297,7 @@ fn bring_locked(
     for (part, lack) in missing {
         eprintln!("{}", what_it_takes(part, lack));
     }
-    let wheels = wheels_of(missing);
+    let wheels = wheels_of(missing.iter().map(|(part, _)| *part));
     let mut to_fetch = Vec::new();
     for wheel in &wheels {
         let path = cached(native, wheel);

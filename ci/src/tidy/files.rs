@@ -13,6 +13,7 @@ const IGNORED: &[&str] = &[
     "html",
     "generated",
     "__pycache__",
+    "dist",
 ];
 
 /// Paths relative to the root, sorted: tracked files and new ones that git does not ignore.

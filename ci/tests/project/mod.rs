@@ -210,7 +210,7 @@ keep = {{ "e/library.so" = "lib{name}.so" }}
     }
 
     /// Writes a wheel that pip accepts into the index; its SHA-256 and size.
-    fn wheel(&self, name: &str, entries: &[(&str, &str)]) -> (String, u64) {
+    pub fn wheel(&self, name: &str, entries: &[(&str, &str)]) -> (String, u64) {
         let path = self.index().join(format!("{name}-1.0-py3-none-any.whl"));
         let mut zip = zip::ZipWriter::new(fs::File::create(&path).expect("a file"));
         let info = |file: &str| format!("{name}-1.0.dist-info/{file}");
@@ -241,9 +241,9 @@ keep = {{ "e/library.so" = "lib{name}.so" }}
         path.push(":");
         path.push(rest);
         command
-            .args(arguments)
             .arg("--root")
             .arg(self.root())
+            .args(arguments)
             .current_dir(self.root())
             .env("PATH", path)
             .env("INDEX", self.index())
