@@ -212,9 +212,16 @@ pub fn dollars(value: f64) -> String {
     }
 }
 
-/// A fraction of one in per cent with one decimal, without the sign.
+/// A fraction of one in per cent with one decimal, or more where that would be nothing, without
+/// the sign.
 fn percent(fraction: f64) -> String {
-    format!("{:.1}", fraction * 100.0)
+    let percent = fraction * 100.0;
+    let mut decimals = 1;
+    // What is smaller than a millionth may as well be nothing.
+    while percent.abs() >= 1e-4 && percent.abs() < 0.5 * 10_f64.powi(-decimals) {
+        decimals += 1;
+    }
+    format!("{percent:.*}", decimals.unsigned_abs() as usize)
 }
 
 fn bytes(value: f64) -> String {
@@ -316,6 +323,9 @@ mod tests {
         assert_eq!(print("resident_memory_bytes", 1_610_612_736.0), "1.50 GiB");
         assert_eq!(print("top1_accuracy", 0.9741), "97.4%");
         assert_eq!(print("busy_share_until_tail", 0.9991), "99.9%");
+        assert_eq!(print("scheduling_share", 0.000_11), "0.01%");
+        assert_eq!(print("scheduling_share", 0.004), "0.4%");
+        assert_eq!(print("scheduling_share", 0.0), "0.0%");
         assert_eq!(print("relative", 1.5432), "1.54×");
         assert_eq!(print("batch", 32.0), "32");
     }
