@@ -25,24 +25,26 @@ pub fn render(resolved: &Resolved<'_>, title: Option<&str>) -> String {
     for line in &resolved.lines {
         let absent = |label: &str| format!("<td class=\"absent\">{}</td>", html(label));
         let cell = |text: String| format!("<td class=\"number\">{text}</td>");
+        // Another workload's numbers make no bill: they would look cheap beside the others.
         let rate = match line.inference.comparable() {
             Some(rate) => cell(format!(
                 "{} <small class=\"label\">{}</small>",
                 significant(rate),
                 html(line.inference.label)
             )),
-            None => absent(line.inference.lack()),
+            None => absent(line.inference.absence()),
         };
-        let bill = line
-            .usd_per_million()
-            .map_or_else(|| absent(line.inference.lack()), |usd| cell(dollars(usd)));
+        let bill = line.usd_per_million().map_or_else(
+            || absent(line.inference.absence()),
+            |usd| cell(dollars(usd)),
+        );
         let hours = line.inference.comparable().map_or_else(
-            || absent(line.inference.lack()),
+            || absent(line.inference.absence()),
             |rate| cell(significant(IMAGES / rate / 3600.0)),
         );
         let training = line
             .usd_per_training()
-            .map_or_else(|| absent(line.training.lack()), |usd| cell(dollars(usd)));
+            .map_or_else(|| absent(line.training.absence()), |usd| cell(dollars(usd)));
         let _ = writeln!(
             out,
             "<tr><th scope=\"row\">{}</th>{}{rate}{bill}{hours}{training}</tr>",

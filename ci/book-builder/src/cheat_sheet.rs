@@ -29,6 +29,9 @@ pub const FILE: &str = "book/cheat-sheet.toml";
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct CheatSheet {
     title: String,
+    /// What stands beneath the table.
+    #[serde(default)]
+    note: Option<String>,
     /// Id of the row that speed-ups compare with.
     baseline: String,
     inference: Column,
@@ -398,6 +401,20 @@ impl Column {
 }
 
 impl Number {
+    /// The number, if it is of the column's workload: another's is compared with none, and
+    /// makes no bill for this one.
+    pub fn comparable(&self) -> Option<f64> {
+        self.value.filter(|_| !self.other_workload)
+    }
+
+    /// What stands in place of what would be derived from it.
+    pub fn absence(&self) -> &'static str {
+        match self.other_workload {
+            true => "other workload",
+            false => self.label,
+        }
+    }
+
     fn none() -> Self {
         Self {
             value: None,
@@ -411,29 +428,14 @@ impl Number {
 }
 
 impl Line<'_> {
-    /// Dollars for a million images.
+    /// Dollars for a million images of the column's workload.
     pub fn usd_per_million(&self) -> Option<f64> {
         Some(self.usd_per_hour / 3600.0 / self.inference.comparable()? * 1e6)
     }
 
-    /// Dollars for one training.
+    /// Dollars for one training of the column's workload.
     pub fn usd_per_training(&self) -> Option<f64> {
         Some(self.usd_per_hour / 3600.0 * self.training.comparable()?)
-    }
-}
-
-impl Number {
-    /// The number, if it is of the column's workload: nothing is computed from another one's.
-    pub fn comparable(&self) -> Option<f64> {
-        self.value.filter(|_| !self.other_workload)
-    }
-
-    /// Why there is nothing to compute with.
-    pub fn lack(&self) -> &'static str {
-        match self.other_workload {
-            true => "other workload",
-            false => self.label,
-        }
     }
 }
 
@@ -517,13 +519,14 @@ pub fn render(resolved: &Resolved<'_>, title: Option<&str>, up: &str) -> String 
             out.push_str(&derived(value.map(dollars), number));
         }
         let rate = |line: &Line<'_>| line.inference.comparable();
-        let speed = |line: &Line<'_>| Some(1.0 / line.training.comparable()?);
+        let speed = |line: &Line<'_>| line.training.comparable().map(|seconds| 1.0 / seconds);
         for (number, base, own) in [
             (&line.inference, baseline.and_then(rate), rate(line)),
             (&line.training, baseline.and_then(speed), speed(line)),
         ] {
-            let value = base.zip(own);
-            let value = value.map(|(base, own)| format!("{}×", ratio(own / base)));
+            let value = base
+                .zip(own)
+                .map(|(base, own)| format!("{}×", ratio(own / base)));
             out.push_str(&derived(value, number));
         }
         out.push_str("</tr>\n");
@@ -557,7 +560,7 @@ fn given(number: &Number, unit: &str) -> String {
 /// A cell that is computed from a given one.
 fn derived(value: Option<String>, number: &Number) -> String {
     match value {
-        None => format!("<td class=\"absent\">{}</td>", html(number.lack())),
+        None => format!("<td class=\"absent\">{}</td>", html(number.absence())),
         // From an estimate comes an estimate.
         Some(text) if number.label == "estimate" => {
             format!(
@@ -591,6 +594,9 @@ fn notes(resolved: &Resolved<'_>, up: &str) -> String {
         html(&formulas.join("; ")),
         html(baseline)
     );
+    if let Some(note) = &resolved.sheet.note {
+        let _ = writeln!(out, "<p class=\"provenance\">{}</p>", html(note));
+    }
     for line in &resolved.lines {
         for (number, workload) in [&line.inference, &line.training]
             .into_iter()
@@ -704,14 +710,14 @@ mod tests {
         assert_eq!(resolved.lines[0].usd_per_training(), None);
         about(resolved.lines[1].usd_per_million(), 2.0);
         about(resolved.lines[1].training.value, 50.0);
-        // Of another workload: shown, and nothing is made of it.
+        // Of another workload, so that it makes no bill and no speed-up for this one.
         assert_eq!(resolved.lines[1].usd_per_training(), None);
         let html = render(&resolved, None, "");
         assert!(
             html.contains("10.0× <small class=\"label\">derived"),
             "{html}"
         );
-        assert!(html.contains("$2.00 <small"), "{html}");
+        assert!(html.contains("$1.00 <small"), "{html}");
         assert_eq!(html.matches("other workload").count(), 2, "{html}");
         assert!(
             html.contains(
