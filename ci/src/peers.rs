@@ -24,6 +24,7 @@ mod line_up;
 mod rounds;
 mod sweep;
 mod training;
+mod whole_commands;
 mod work;
 
 use std::{
@@ -309,7 +310,8 @@ fn run_kind<W: Work + Clone>(
         file.title = Some(work.title());
         progress.println(&format!("{measurement}: {} contenders", contestants.len()));
         rounds::measure(&setup, &pace, work, contestants, &mut file, &progress);
-        written.add(&file, "images", args, root, &progress)?;
+        let table = comparison::table(&file, "images");
+        written.add(&file, &table, args, root, &progress)?;
         progress.inc(1);
     }
     progress.finish();
@@ -380,11 +382,11 @@ struct Written {
 impl Written {
     /// Writes a file and prints its table.
     ///
-    /// * `items`: what a sample counts: "images"
+    /// * `table`: the file as text
     fn add(
         &mut self,
         file: &ResultFile,
-        items: &str,
+        table: &str,
         args: &CommonArgs,
         root: &Path,
         progress: &Progress,
@@ -402,7 +404,6 @@ impl Written {
         let count = |status| file.rows.iter().filter(|row| row.status == status).count();
         self.failed += count(Status::Failed);
         self.measured += count(Status::Ok);
-        let table = comparison::table(file, items);
         let shown = path.strip_prefix(root).unwrap_or(&path).display();
         match args.json {
             true => progress.println(&format!("{table}written to {shown}\n")),

@@ -59,6 +59,18 @@ pub const BEAM: PythonEnvironment = PythonEnvironment {
     howto: "chapters/04-sweep/beam/README.md",
     command: "cargo x test",
 };
+/// Programs that check Dockerfiles and workflows. Their wheels hold programs, and fit any Python 3.
+pub const LINTERS: PythonEnvironment = PythonEnvironment {
+    name: "linters",
+    pins: &[("3", LINTERS_PINS)],
+    size: "110 MB on disk",
+    linux_only: false,
+    howto: LINTERS_PINS,
+    command: "cargo x containers lint",
+};
+/// Where the linters are pinned.
+pub const LINTERS_PINS: &str = "ci/linters/requirements.txt";
+
 const BEAM_PINS: &str = "chapters/04-sweep/beam/requirements.txt";
 
 impl PythonEnvironment {

@@ -1,6 +1,6 @@
 //! What came of a sweep: the result file, and the table on stdout.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 use accel::{
     environment::Environment,
@@ -9,6 +9,7 @@ use accel::{
     stdout::print_line,
     timing::Samples,
 };
+use anyhow::Context;
 
 use crate::{
     manifest::{Entry, Manifest, State},
@@ -279,6 +280,27 @@ fn label(entry: &Entry) -> String {
         config.batch,
         config.learning_rate
     )
+}
+
+/// Hands over the result of a measurement: into a file where one is asked for, and on stdout as
+/// one JSON object or as `table` prints it.
+///
+/// # Errors
+/// The file cannot be written, or stdout is closed.
+pub fn hand_over(
+    file: &ResultFile,
+    out: Option<&Path>,
+    json: bool,
+    table: impl FnOnce() -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    if let Some(path) = out {
+        file.write(path)
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    match json {
+        true => Ok(print_line(&serde_json::to_string(file)?)?),
+        false => table(),
+    }
 }
 
 /// Prints the account: a table, or the result file as one JSON object.

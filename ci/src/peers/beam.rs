@@ -15,7 +15,7 @@ use std::{
 
 use accel::{
     environment::Environment,
-    exit,
+    exit, human,
     progress::Progress,
     results::{ResultFile, Row},
     timing::Samples,
@@ -24,11 +24,9 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    BeamArgs, CommonArgs, Written, cache, check_programs, comparison,
+    BeamArgs, Written, cache, comparison,
     contender::{self, Ended, Launch},
-    new_file,
-    rounds::{self, PAUSE},
-    worker, wrong_usage,
+    new_file, rounds, whole_commands, worker, wrong_usage,
 };
 use crate::python_environment::BEAM;
 
@@ -163,7 +161,7 @@ struct Finished {
 /// As [`super::run`].
 pub fn run(args: &BeamArgs, environment: Environment, root: &Path) -> anyhow::Result<ExitCode> {
     let common = &args.common;
-    let who = match selected(common) {
+    let who = match whole_commands::selected(&Who::ALL, Who::id, common, MEASUREMENT) {
         Ok(who) => who,
         Err(message) => return Ok(wrong_usage(&message)),
     };
@@ -192,11 +190,7 @@ pub fn run(args: &BeamArgs, environment: Environment, root: &Path) -> anyhow::Re
         cores: environment.cores,
         time_limit: Duration::from_secs(common.time_limit.unwrap_or(7200)),
     };
-    let rounds = match (common.rounds, common.quick) {
-        (Some(rounds), _) => rounds as usize,
-        (None, true) => 1,
-        (None, false) => 3,
-    };
+    let rounds = whole_commands::rounds(common);
     let progress = Progress::new(None, "rounds", common.quiet);
     let mut file = new_file(CHAPTER, MEASUREMENT, &environment, &DEPENDS_ON, common);
     file.title = Some(format!(
@@ -205,56 +199,24 @@ pub fn run(args: &BeamArgs, environment: Environment, root: &Path) -> anyhow::Re
     ));
     measure(&setup, &who, rounds, &mut file, &progress);
     let mut written = Written::default();
-    written.add(&file, "runs", common, root, &progress)?;
+    written.add(&file, &table(&file), common, root, &progress)?;
     progress.finish();
     Ok(written.end(common))
-}
-
-/// The contenders that the arguments leave; an error is a message for the user.
-fn selected(args: &CommonArgs) -> Result<Vec<Who>, String> {
-    let mut who = Who::ALL.to_vec();
-    if !args.contender.is_empty() {
-        who.retain(|who| args.contender.iter().any(|part| who.id().contains(part)));
-    }
-    let named = (args.only.as_deref()).is_none_or(|part| MEASUREMENT.contains(part));
-    if who.is_empty() || !named {
-        return Err(format!(
-            "nothing is called so; measurements: {MEASUREMENT}; contenders: {}",
-            Who::ALL.map(Who::id).join(", ")
-        ));
-    }
-    check_programs(args).map_err(|error| format!("{error:#}"))?;
-    Ok(who)
 }
 
 /// Measures everybody in turn and adds rows and notes to `file`. Nothing that happens to a
 /// contender is an error here: it becomes a row.
 fn measure(setup: &Setup, who: &[Who], rounds: usize, file: &mut ResultFile, progress: &Progress) {
     let load_before = comparison::load_average();
-    let mut results: Vec<Result<Finished, String>> = vec![Ok(Finished::default()); who.len()];
-    for round in 0..rounds {
-        progress.println(&format!("  round {} of {rounds}", round + 1));
-        for position in 0..who.len() {
-            let place = rounds::place_in_round(round, position, who.len());
-            let Ok(finished) = &mut results[place] else {
-                continue;
-            };
-            std::thread::sleep(PAUSE);
-            match once(setup, who[place]) {
-                Ok(one) => {
-                    let seconds: f64 = one.seconds.iter().sum();
-                    progress.println(&format!("    {}: {seconds:.1} s", who[place].id()));
-                    finished.seconds.extend(one.seconds);
-                    finished.versions.extend(one.versions);
-                    finished.winner = one.winner.or(finished.winner.take());
-                }
-                Err(reason) => {
-                    progress.warn(&format!("{}: {reason}", who[place].id()));
-                    results[place] = Err(reason);
-                }
-            }
-        }
-    }
+    let mut results: Vec<Result<Vec<Finished>, String>> = vec![Ok(Vec::new()); who.len()];
+    whole_commands::in_turn(
+        &who.iter().map(|who| who.id()).collect::<Vec<_>>(),
+        rounds,
+        &mut results,
+        progress,
+        |place| once(setup, who[place]),
+        |one| one.seconds.iter().sum(),
+    );
     for (who, result) in who.iter().zip(results) {
         let row = row(setup, *who, rounds, result, file);
         file.rows.push(row);
@@ -393,7 +355,7 @@ fn requests(line: &str) -> Result<Finished, String> {
         elements: usize,
         seconds: Vec<f64>,
     }
-    let answer: Answer = parse(line)?;
+    let answer: Answer = whole_commands::answer(line)?;
     if answer.elements != EMPTY_RUNS {
         let got = answer.elements;
         return Err(format!("{got} requests; expected {EMPTY_RUNS}"));
@@ -413,7 +375,7 @@ fn counts(line: &str) -> Result<String, String> {
         failed: usize,
         winner: Option<String>,
     }
-    let answer: Answer = parse(line)?;
+    let answer: Answer = whole_commands::answer(line)?;
     match answer.winner {
         Some(winner) if (answer.done, answer.failed) == (RUNS, 0) => Ok(winner),
         _ => Err(format!(
@@ -423,19 +385,12 @@ fn counts(line: &str) -> Result<String, String> {
     }
 }
 
-fn parse<T: for<'de> Deserialize<'de>>(line: &str) -> Result<T, String> {
-    serde_json::from_str(line).map_err(|error| {
-        let begin: String = line.chars().take(200).collect();
-        format!("its last line is not the answer that was expected ({error}): {begin:?}")
-    })
-}
-
 /// A contender's row.
 fn row(
     setup: &Setup,
     who: Who,
     rounds: usize,
-    result: Result<Finished, String>,
+    result: Result<Vec<Finished>, String>,
     file: &mut ResultFile,
 ) -> Row {
     let on_beam = matches!(who, Who::Beam(_) | Who::EmptyJob);
@@ -452,20 +407,22 @@ fn row(
         Ok(finished) => finished,
         Err(reason) => return describe(Row::failed(who.id(), who.label(), reason)),
     };
-    file.environment.libraries.extend(finished.versions);
+    for one in &finished {
+        file.environment.libraries.extend(one.versions.clone());
+    }
     let mut row = describe(Row::ok(who.id(), who.label()))
         .with("rounds", rounds)
         .with("samples_per_round", 1);
     if matches!(who, Who::Tokio(_) | Who::Beam(_)) {
         row = row.with("width", setup.width).with("epochs", setup.epochs);
     }
-    if let Some(winner) = finished.winner {
+    if let Some(winner) = finished.iter().rev().find_map(|one| one.winner.as_deref()) {
         row = row.with("winner", winner);
     }
     row.with_samples(Samples {
         items_per_sample: who.items(),
         warmup_seconds: Vec::new(),
-        seconds: finished.seconds,
+        seconds: finished.into_iter().flat_map(|one| one.seconds).collect(),
     })
 }
 
@@ -503,6 +460,30 @@ fn compare(file: &mut ResultFile, tokio: &str, beam: &str) {
             row.metrics.insert(name.to_owned(), value - 1.0);
         }
     }
+}
+
+/// The result as text. Nobody competes here: a sweep on Beam stands beside the same without.
+fn table(file: &ResultFile) -> String {
+    let mut text = format!("{}\n", file.title.as_deref().unwrap_or(&file.measurement));
+    for row in &file.rows {
+        let per_item = row.samples.as_ref().and_then(Samples::items_per_second);
+        let told = match (per_item, &row.reason) {
+            (_, Some(reason)) => reason.clone(),
+            (Some(rate), None) => format!("{} ms a run", human::three_digits(1000.0 / rate)),
+            (None, None) => "no samples".to_owned(),
+        };
+        text += &format!("{:<20} {told}", row.id);
+        let share = |name: &str| row.metrics.get(name).map(|share| 100.0 * share);
+        if let (Some(added), Some(low), Some(high)) = (
+            share("added_share"),
+            share("added_low_share"),
+            share("added_high_share"),
+        ) {
+            text += &format!("; Beam adds {added:.1}% ({low:.1} to {high:.1})");
+        }
+        text.push('\n');
+    }
+    text
 }
 
 #[cfg(test)]
@@ -590,6 +571,12 @@ mod tests {
             assert_eq!(row.workload["winner"], "best");
         }
         assert!(file.row("tokio-one-program").unwrap().metrics.is_empty());
+        let table = table(&file);
+        assert!(
+            table.contains("element              0.250 ms a run\n"),
+            "{table}"
+        );
+        assert_eq!(table.matches("; Beam adds ").count(), 2, "{table}");
         assert_eq!(file.environment.libraries["apache-beam"], "2");
     }
 

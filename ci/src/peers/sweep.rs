@@ -23,11 +23,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    CommonArgs, SweepArgs, Written, cache, check_programs, comparison,
+    SweepArgs, Written, cache, comparison,
     contender::{self, Launch},
-    entrant, new_file, python,
-    rounds::{self, PAUSE},
-    worker, wrong_usage,
+    entrant, new_file, python, rounds, whole_commands, worker, wrong_usage,
 };
 
 const CHAPTER: &str = "04-sweep";
@@ -174,7 +172,7 @@ struct Finished {
 pub fn run(args: &SweepArgs, environment: Environment, root: &Path) -> anyhow::Result<ExitCode> {
     let common = &args.common;
     let measurement = format!("peers-sweep-{RUNS}");
-    let who = match selected(common, &measurement) {
+    let who = match whole_commands::selected(&Who::ALL, Who::id, common, &measurement) {
         Ok(who) => who,
         Err(message) => return Ok(wrong_usage(&message)),
     };
@@ -208,11 +206,7 @@ pub fn run(args: &SweepArgs, environment: Environment, root: &Path) -> anyhow::R
         epochs: if common.quick { 1 } else { args.epochs },
         width: args.width,
     };
-    let rounds = match (common.rounds, common.quick) {
-        (Some(rounds), _) => rounds as usize,
-        (None, true) => 1,
-        (None, false) => 3,
-    };
+    let rounds = whole_commands::rounds(common);
     let progress = Progress::new(None, "rounds", common.quiet);
     let mut file = new_file(CHAPTER, &measurement, &environment, &DEPENDS_ON, common);
     file.title = Some(format!(
@@ -229,26 +223,10 @@ pub fn run(args: &SweepArgs, environment: Environment, root: &Path) -> anyhow::R
         &progress,
     );
     let mut written = Written::default();
-    written.add(&file, "runs", common, root, &progress)?;
+    let table = comparison::table(&file, "runs");
+    written.add(&file, &table, common, root, &progress)?;
     progress.finish();
     Ok(written.end(common))
-}
-
-/// The contenders that the arguments leave; an error is a message for the user.
-fn selected(args: &CommonArgs, measurement: &str) -> Result<Vec<Who>, String> {
-    let mut who = Who::ALL.to_vec();
-    if !args.contender.is_empty() {
-        who.retain(|who| args.contender.iter().any(|part| who.id().contains(part)));
-    }
-    let named = (args.only.as_deref()).is_none_or(|part| measurement.contains(part));
-    if who.is_empty() || !named {
-        return Err(format!(
-            "nothing is called so; measurements: {measurement}; contenders: {}",
-            Who::ALL.map(Who::id).join(", ")
-        ));
-    }
-    check_programs(args).map_err(|error| format!("{error:#}"))?;
-    Ok(who)
 }
 
 /// Measures everybody in turn and adds rows and notes to `file`.
@@ -277,26 +255,14 @@ fn measure(
             }
         }
     }
-    for round in 0..rounds {
-        progress.println(&format!("  round {} of {rounds}", round + 1));
-        for position in 0..who.len() {
-            let place = rounds::place_in_round(round, position, who.len());
-            let Ok(finished) = &mut results[place] else {
-                continue;
-            };
-            std::thread::sleep(PAUSE);
-            match once(setup, sweep, who[place]) {
-                Ok(one) => {
-                    progress.println(&format!("    {}: {:.1} s", who[place].id(), one.seconds));
-                    finished.push(one);
-                }
-                Err(reason) => {
-                    progress.warn(&format!("{}: {reason}", who[place].id()));
-                    results[place] = Err(reason);
-                }
-            }
-        }
-    }
+    whole_commands::in_turn(
+        &who.iter().map(|who| who.id()).collect::<Vec<_>>(),
+        rounds,
+        &mut results,
+        progress,
+        |place| once(setup, sweep, who[place]),
+        |one| one.seconds,
+    );
     for (who, result) in who.iter().zip(results) {
         let row = row(setup, sweep, *who, rounds, result, file);
         file.rows.push(row);
@@ -418,10 +384,7 @@ fn theirs(sweep: Sweep, line: &str) -> Result<Finished, String> {
     struct Learned {
         validation_accuracy: f64,
     }
-    let answer: Answer = serde_json::from_str(line).map_err(|error| {
-        let begin: String = line.chars().take(200).collect();
-        format!("its last line is not the answer that was expected ({error}): {begin:?}")
-    })?;
+    let answer: Answer = whole_commands::answer(line)?;
     let wanted = sweep.runs().len();
     if answer.runs.len() != wanted {
         let got = answer.runs.len();

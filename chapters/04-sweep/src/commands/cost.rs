@@ -1,20 +1,22 @@
 //! `parallel-training cost`: what a sweep would take and cost on several workers.
 
-use accel::{exit, hardware::Price, results::ResultFile, stdout::print_line};
+use accel::{
+    exit,
+    hardware::{Hardware, Price},
+    results::ResultFile,
+    stdout::print_line,
+};
 use anyhow::Context;
 
 use crate::{
     cli::CostArgs,
     cost::{Measured, Placement},
     failure::Refused,
+    report,
 };
 
-/// One vCPU with 4 GB as a worker of a batch job on Dataflow in us-central1: 0.056 USD an hour and
-/// 0.003557 for each GB, as Beam's own cost benchmarks count.
-const USD_PER_HOUR: f64 = 0.056 + 4.0 * 0.003557;
-const PRICE_SOURCE: &str = "https://github.com/apache/beam/blob/v2.77.0/sdks/python/apache_beam/testing/load_tests/dataflow_cost_consts.py";
-/// When the source was read.
-const PRICE_DATE: &str = "2026-11-22";
+/// Whose price it is if none is given, in `shared/hardware.toml`.
+const WORKER: &str = "dataflow-1-4";
 
 /// Runs the command.
 ///
@@ -25,32 +27,30 @@ pub fn run(args: &CostArgs) -> anyhow::Result<u8> {
         .map_err(|error| Refused(format!("{error}; give the result.json of a sweep")))?;
     let measured = Measured::of(&sweep)
         .map_err(|error| Refused(format!("{}: {error}", args.result.display())))?;
-    let file = table(args, &sweep, &measured);
-    if let Some(path) = &args.out {
-        file.write(path)
-            .with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    match args.json {
-        true => print_line(&serde_json::to_string(&file)?)?,
-        false => print(&file)?,
-    }
+    let file = table(args, &price(args)?, &sweep, &measured);
+    report::hand_over(&file, args.out.as_deref(), args.json, || print(&file))?;
     Ok(exit::OK)
 }
 
-fn price(args: &CostArgs) -> Price {
-    let given = |text: &Option<String>, usual: &str| text.clone().unwrap_or(usual.to_owned());
-    Price {
-        usd_per_hour: args.usd_per_hour.unwrap_or(USD_PER_HOUR),
-        source: given(&args.price_source, PRICE_SOURCE),
-        date: given(&args.price_date, PRICE_DATE),
-        note: None,
+fn price(args: &CostArgs) -> anyhow::Result<Price> {
+    if let (Some(usd_per_hour), Some(source), Some(date)) =
+        (args.usd_per_hour, &args.price_source, &args.price_date)
+    {
+        return Ok(Price {
+            usd_per_hour,
+            source: source.clone(),
+            date: date.clone(),
+            note: None,
+        });
     }
+    let hardware = Hardware::shipped()?;
+    let price = hardware.price(WORKER).cloned();
+    price.with_context(|| format!("shared/hardware.toml has no price of {WORKER}"))
 }
 
 /// The derived file: a row for each number of workers and each start-up time. It has the machine,
 /// the versions and the dependencies of the sweep that it was computed from.
-fn table(args: &CostArgs, sweep: &ResultFile, measured: &Measured) -> ResultFile {
-    let price = price(args);
+fn table(args: &CostArgs, price: &Price, sweep: &ResultFile, measured: &Measured) -> ResultFile {
     let mut file = ResultFile::new("04-sweep", "cost-model", sweep.environment.clone());
     let runs = measured.jobs.len();
     file.title = Some(format!("What {runs} runs take and cost on several workers"));
@@ -70,7 +70,7 @@ fn table(args: &CostArgs, sweep: &ResultFile, measured: &Measured) -> ResultFile
     for &start in &args.start_seconds {
         for &workers in &args.workers {
             let placement = Placement::of(measured, workers, start);
-            file.rows.push(placement.row(workers, start, &price));
+            file.rows.push(placement.row(workers, start, price));
         }
     }
     file

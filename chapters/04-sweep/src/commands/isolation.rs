@@ -97,20 +97,14 @@ pub fn run(args: &IsolationArgs) -> anyhow::Result<u8> {
             seconds,
         }));
     }
-    if let Some(path) = &args.out {
-        file.write(path)
-            .with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    match args.json {
-        true => print_line(&serde_json::to_string(&file)?)?,
-        false => {
-            for row in &file.rows {
-                let median = row.samples.as_ref().and_then(Samples::items_per_second);
-                let rate = median.unwrap_or(f64::NAN);
-                print_line(&format!("{:<40} {rate:>8.0} images/s", row.label))?;
-            }
+    report::hand_over(&file, args.out.as_deref(), args.json, || {
+        for row in &file.rows {
+            let median = row.samples.as_ref().and_then(Samples::items_per_second);
+            let rate = median.unwrap_or(f64::NAN);
+            print_line(&format!("{:<40} {rate:>8.0} images/s", row.label))?;
         }
-    }
+        Ok(())
+    })?;
     Ok(exit::OK)
 }
 

@@ -66,19 +66,15 @@ pub fn run(args: &OverheadArgs) -> anyhow::Result<u8> {
                 seconds: seconds.clone(),
             }),
     );
-    if let Some(path) = &args.out {
-        file.write(path)
-            .with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    match args.json {
-        true => print_line(&serde_json::to_string(&file)?)?,
-        false => {
-            let fastest = seconds.iter().copied().fold(f64::INFINITY, f64::min);
-            let slowest = seconds.iter().copied().fold(0.0, f64::max);
-            let (fastest, slowest) = (human::duration(fastest), human::duration(slowest));
-            print_line(&format!("{} runs in {fastest} to {slowest}", args.runs))?;
-        }
-    }
+    report::hand_over(&file, args.out.as_deref(), args.json, || {
+        let fastest = seconds.iter().copied().fold(f64::INFINITY, f64::min);
+        let slowest = seconds.iter().copied().fold(0.0, f64::max);
+        let (fastest, slowest) = (human::duration(fastest), human::duration(slowest));
+        Ok(print_line(&format!(
+            "{} runs in {fastest} to {slowest}",
+            args.runs
+        ))?)
+    })?;
     Ok(exit::OK)
 }
 
