@@ -29,9 +29,7 @@ use pjrt_runtime::Platform;
 use serde_json::Value;
 
 const NO_BEAM: &str = "needs: Apache Beam; cargo x test";
-const NO_EMULATORS: &str = "needs: emulators of object stores (moto); python3 -m venv \
-    .native/venv/emulators && .native/venv/emulators/bin/pip install --require-hashes -r \
-    ci/object-stores/requirements.txt";
+const NO_EMULATORS: &str = "needs: emulators of object stores (moto); cargo x test";
 const NO_SERVER: &str = "needs: chapter 1's program; cargo build --release --workspace";
 
 /// Longest time for a pipeline: a hang ends here.
