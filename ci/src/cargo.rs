@@ -19,6 +19,18 @@ pub fn command(root: &Path) -> Command {
     command
 }
 
+/// `cargo VERB --release` for some programs, by their names and not by those of their packages. By
+/// package, cargo would choose the features of dependencies for that one alone, and build again what
+/// the whole workspace has with others.
+pub fn programs<'a>(verb: &str, names: impl IntoIterator<Item = &'a str>, root: &Path) -> Command {
+    let mut command = command(root);
+    command.args([verb, "--release"]);
+    for name in names {
+        command.args(["--bin", name]);
+    }
+    command
+}
+
 /// Where a release build puts the program of a package.
 pub fn program(root: &Path, package: &str) -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR")
