@@ -2,16 +2,20 @@
 //! done with result files. `ci/RESULTS.md` tells how.
 //!
 //! - [`files`] finds them, [`depends`] tells what each is a measurement of
-//! - [`stale`] compares that with the checkout, with git's help
+//! - [`stale`] compares that with the checkout, with git's help; [`matters`] tells which
+//!   files cannot change a figure, [`lock`] which versions have changed
 //! - [`submit`] takes a reader's files among the published ones
 //! - [`export`] writes all samples as a table
 //! - [`history`] tells how a figure went over time, and whether it has become worse
+//! - [`restore`] brings back what was deleted of that history
 
 mod depends;
 mod export;
 mod files;
 mod history;
 mod lock;
+mod matters;
+mod restore;
 pub mod stale;
 mod submit;
 
@@ -23,7 +27,7 @@ use accel::exit;
 #[derive(clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct Args {
-    /// Exit code 1 if a published result is stale.
+    /// Exit code 1 if a published result is stale or was deleted.
     #[arg(long)]
     check: bool,
     #[command(subcommand)]
@@ -40,6 +44,8 @@ enum Command {
     Trend(history::TrendArgs),
     /// Compare two results of the same machine; exit code 1 if a row has become slower.
     Compare(history::CompareArgs),
+    /// Bring back published results that were deleted, from git's history.
+    Restore,
 }
 
 /// Runs the command.
@@ -52,11 +58,13 @@ pub fn run(args: Args, root: &Path) -> anyhow::Result<ExitCode> {
         Some(Command::Export(args)) => export::run(&args, root),
         Some(Command::Trend(args)) => history::trend(&args, root),
         Some(Command::Compare(args)) => history::compare(&args),
+        Some(Command::Restore) => restore::run(root),
         None => {
             let report = stale::look(root)?;
             stale::write(&report, root)?;
             print!("{report}");
-            Ok(match args.check && report.published_are_stale() {
+            let fault = report.published_are_stale() || report.published_were_deleted();
+            Ok(match args.check && fault {
                 true => ExitCode::from(exit::FAILED),
                 false => ExitCode::SUCCESS,
             })

@@ -139,7 +139,11 @@ fn result(date: &str, commit: Option<String>, factor: f64) -> ResultFile {
     file.command = vec!["chapter-program".into(), "measure".into()];
     file.dirty = commit.as_ref().map(|_| false);
     file.commit = commit;
-    file.depends_on = vec!["chapters/01-a/src".into(), "Cargo.lock".into()];
+    file.depends_on = vec![
+        "chapters/01-a/src".into(),
+        "chapters/01-a/Cargo.toml".into(),
+        "Cargo.lock".into(),
+    ];
     file.notes.clear();
     let seconds = (0..20).map(|step| factor * (1.0 + f64::from(step) / 1000.0));
     file.rows.push(
@@ -169,8 +173,18 @@ fn a_result_is_stale_once_what_it_depends_on_has_changed() {
         .stdout(contains("1 fresh, 0 stale"));
     assert_eq!(repository.stale()["stale"], serde_json::json!({}));
 
-    // A text about the code, and a package that the chapter's program is not built from.
+    // Files that no program is built from, and a package that the chapter's is not.
     repository.0.write("chapters/01-a/src/README.md", "More.\n");
+    repository
+        .0
+        .write("chapters/01-a/src/LICENSE-MIT", "Terms.\n");
+    repository
+        .0
+        .write("chapters/01-a/src/tests/more.rs", "fn t() {}\n");
+    repository.0.write(
+        "chapters/01-a/Cargo.toml",
+        "[package]\nname = \"chapter-program\"\ndescription = \"A\"\n",
+    );
     repository
         .0
         .write("Cargo.lock", &LOCK.replace("\"b\"", "\"c\""));
@@ -187,6 +201,11 @@ fn a_result_is_stale_once_what_it_depends_on_has_changed() {
             "code has changed",
         ),
         ("shared/timing.rs", "fn u() {}\n", "shared/timing.rs"),
+        (
+            "chapters/01-a/Cargo.toml",
+            "[package]\nname = \"chapter-program\"\n[features]\nf = []\n",
+            "chapters/01-a/Cargo.toml",
+        ),
         (
             "Cargo.lock",
             &LOCK.replace("version = \"1.0.0\"", "version = \"1.0.1\""),
@@ -232,6 +251,116 @@ fn only_the_newest_result_counts_and_an_unknown_commit_is_told() {
         .success()
         .stdout(contains("does not have its commit 0123456789"));
     assert_eq!(repository.stale()["stale"], serde_json::json!({}));
+}
+
+#[test]
+fn a_deleted_result_is_told_and_comes_back() {
+    let repository = Repository::new();
+    let old = repository.result();
+    let folder = format!(
+        "chapters/01-a/results/{}/speed",
+        old.environment.machine_slug()
+    );
+    let path = format!("{folder}/{}", old.published_name());
+    let odd = format!("{folder}/2020-01-01-000000000000.json");
+    repository.publish(&old);
+    repository.0.write(&odd, "{\"schema_version\": 0}");
+    let text = fs::read(repository.0.path(&path)).unwrap();
+    repository.commit("published");
+    // A newer one, on a branch that is merged, where both old ones are gone.
+    repository.git(&["switch", "--quiet", "--create", "newer"]);
+    repository.publish(&result(
+        "2026-02-01T00:00:00Z",
+        Some(repository.head()),
+        2.0,
+    ));
+    for path in [&path, &odd] {
+        fs::remove_file(repository.0.path(path)).unwrap();
+    }
+    repository.commit("newer");
+    repository.git(&["switch", "--quiet", "-"]);
+    repository.0.write("README.md", "Text.\n");
+    repository.commit("text");
+    repository.git(&["merge", "--quiet", "--no-edit", "newer"]);
+    assert!(!repository.0.path(&path).exists());
+
+    repository
+        .x(&["--check"])
+        .code(1)
+        .stdout(contains(format!("deleted  {path}")))
+        .stdout(contains("cargo x results restore"))
+        .stdout(contains(&odd).not());
+    assert_eq!(repository.stale()["deleted"], serde_json::json!([path]));
+    repository
+        .x(&["restore"])
+        .success()
+        .stdout(contains("1 restored, 1 left in git"))
+        .stderr(contains(&odd).and(contains("schema_version")));
+    assert_eq!(fs::read(repository.0.path(&path)).unwrap(), text);
+    repository
+        .x(&["restore"])
+        .success()
+        .stdout(contains("0 restored"));
+    repository
+        .x(&["--check"])
+        .success()
+        .stdout(contains("deleted").not());
+
+    // It was wrong, and is to stay away.
+    fs::remove_file(repository.0.path(&path)).unwrap();
+    repository.x(&["--check"]).code(1);
+    let settings = fs::read_to_string(repository.0.path("book/figures.toml")).unwrap();
+    repository.0.write(
+        "book/figures.toml",
+        &format!("{settings}[withdrawn]\n\"{path}\" = \"a wrong clock\"\n"),
+    );
+    repository.x(&["--check"]).success();
+    repository
+        .x(&["restore"])
+        .success()
+        .stdout(contains("0 restored"));
+}
+
+#[test]
+fn without_git_nothing_can_be_restored() {
+    let repository = Repository::new();
+    fs::remove_dir_all(repository.0.path(".git")).unwrap();
+    repository
+        .x(&["restore"])
+        .code(3)
+        .stderr(contains("git's history only"));
+}
+
+#[test]
+fn what_programs_write_beside_results_is_none() {
+    let repository = Repository::new();
+    let file = repository.result();
+    repository.local(&file);
+    let folder = format!("results-local/01-a/{}", file.environment.machine_slug());
+    for (name, text) in [
+        ("summary.json", "{\"runs\": 18}"),
+        ("manifest.json", "[1, 2]"),
+    ] {
+        repository.0.write(&format!("{folder}/{name}"), text);
+    }
+    repository
+        .x(&[])
+        .success()
+        .stdout(contains("left out").not());
+    repository.x(&["submit", "--dry-run"]).success();
+    // One that means to be a result, and one that was cut short.
+    repository
+        .0
+        .write(&format!("{folder}/odd.json"), "{\"measurement\": \"odd\"}");
+    repository.0.write(&format!("{folder}/cut.json"), "{\"sche");
+    repository
+        .x(&[])
+        .success()
+        .stdout(contains("odd.json is not a usable").and(contains("cut.json is not a usable")));
+    repository
+        .x(&["submit", "--dry-run"])
+        .code(2)
+        .stderr(contains("refused"));
 }
 
 #[test]

@@ -21,20 +21,34 @@ use crate::{
 const WIDTH: f64 = 420.0;
 
 /// One number to draw.
-struct Point {
-    label: String,
+pub(crate) struct Point {
+    pub label: String,
     /// Value on the horizontal axis, where it has values.
-    x: f64,
-    value: f64,
-    /// 25th and 75th percentile of the samples.
-    middle: Option<(f64, f64)>,
+    pub x: f64,
+    pub value: f64,
+    /// 25th and 75th percentile of the samples, or the ends of an interval.
+    pub middle: Option<(f64, f64)>,
 }
 
 /// Points that belong together.
-struct Series {
-    name: String,
-    origin: Origin,
-    points: Vec<Point>,
+pub(crate) struct Series {
+    pub name: String,
+    pub origin: Origin,
+    /// What the legend is sorted by: the number in the name, or 0 for a name without one.
+    pub order: f64,
+    pub points: Vec<Point>,
+}
+
+/// The axes of a chart with lines.
+pub(crate) struct Axes<'a> {
+    /// Field of the horizontal axis.
+    pub x: &'a str,
+    /// Field of the axis of values.
+    pub field: &'a str,
+    /// Whether the axis of values is logarithmic.
+    pub logarithmic: bool,
+    /// Whether points have their [`Point::middle`] drawn.
+    pub whiskers: bool,
 }
 
 /// Renders a chart, its data as a folded table, and its provenance.
@@ -82,7 +96,15 @@ pub fn render(chart: &Chart, measurement: &Measurement, up: &str) -> Result<Stri
     let unit = Quantity::of(&chart.field);
     let svg = match &chart.kind {
         ChartKind::Bar => bars(title, &chart.field, &unit, &series),
-        ChartKind::Line { x, .. } => lines(title, x, chart, &unit, &series),
+        ChartKind::Line { x, .. } => {
+            let axes = Axes {
+                x,
+                field: &chart.field,
+                logarithmic: chart.logarithmic,
+                whiskers: false,
+            };
+            lines(title, &axes, &unit, &series)
+        }
         ChartKind::Scatter { x, .. } => scatter(title, x, &chart.field, &unit, &series),
     };
     labels.sort_unstable();
@@ -155,22 +177,23 @@ fn read(
         let Some(value) = number(&chart.field, Some(labels)) else {
             continue;
         };
-        let (name, x) = match &chart.kind {
-            ChartKind::Bar => (source.heading(), 0.0),
+        let (name, order, x) = match &chart.kind {
+            ChartKind::Bar => (source.heading(), 0.0, 0.0),
             ChartKind::Line { x, series } | ChartKind::Scatter { x, series } => {
                 // Where a line has sizes, a point has a second measured number.
                 let measured = matches!(chart.kind, ChartKind::Scatter { .. });
                 let Some(x) = number(x, measured.then_some(&mut *labels)) else {
                     continue;
                 };
-                let name = match series {
-                    None => source.heading(),
+                let (name, order) = match series {
+                    None => (source.heading(), 0.0),
                     Some(field) => match field::cell(&source.file, row, field) {
-                        Ok(Cell::Text(text)) => text,
+                        Ok(Cell::Text(text)) => (text, 0.0),
                         Ok(Cell::Number(value, _)) => {
-                            format!("{} {}", field.replace('_', " "), setting(value))
+                            let name = format!("{} {}", field.replace('_', " "), setting(value));
+                            (name, value)
                         }
-                        Ok(Cell::Absent(reason)) => reason,
+                        Ok(Cell::Absent(reason)) => (reason, 0.0),
                         Err(error) => {
                             if published {
                                 errors.push(error);
@@ -183,7 +206,7 @@ fn read(
                     (Some(_), Origin::Yours) => format!("{name}, yours"),
                     _ => name,
                 };
-                (name, x)
+                (name, order, x)
             }
         };
         let point = Point {
@@ -197,6 +220,7 @@ fn read(
             None => all.push(Series {
                 name,
                 origin: source.origin,
+                order,
                 points: vec![point],
             }),
         }
@@ -206,6 +230,8 @@ fn read(
             series.points.sort_by(|a, b| a.x.total_cmp(&b.x));
         }
     }
+    // Batch 16 before batch 32, whatever the order of the rows; names stay in their order.
+    all.sort_by(|a, b| a.order.total_cmp(&b.order));
     all
 }
 
@@ -494,9 +520,9 @@ fn bars(title: &str, field: &str, unit: &Quantity, series: &[Series]) -> String 
 
 /// Lines over a numeric field, drawn at equal steps: batch sizes and thread
 /// counts double, and even steps keep the small ones apart.
-fn lines(title: &str, x_field: &str, chart: &Chart, unit: &Quantity, series: &[Series]) -> String {
+pub(crate) fn lines(title: &str, axes: &Axes<'_>, unit: &Quantity, series: &[Series]) -> String {
     const PLOT: f64 = 210.0;
-    let field = chart.field.as_str();
+    let field = axes.field;
     let legend = 20.0 * series.len() as f64 + 10.0;
     let (left, right) = (48.0, WIDTH - 14.0);
     let low = legend + 18.0 + PLOT;
@@ -512,11 +538,11 @@ fn lines(title: &str, x_field: &str, chart: &Chart, unit: &Quantity, series: &[S
         let index = positions.iter().position(|known| *known == x).unwrap_or(0);
         left + 12.0 + index as f64 * step
     };
-    let (ticks, axis) = value_axis(unit, field, series, chart.logarithmic);
+    let (ticks, axis) = value_axis(unit, field, series, axes.logarithmic);
     let first = ticks.first().map_or(1.0, |(tick, _)| *tick);
     let end = ticks.last().map_or(1.0, |(tick, _)| *tick);
     let scale = |value: f64| {
-        let share = match chart.logarithmic {
+        let share = match axes.logarithmic {
             true => (value / first).ln() / (end / first).ln(),
             false => value / end,
         };
@@ -548,7 +574,7 @@ fn lines(title: &str, x_field: &str, chart: &Chart, unit: &Quantity, series: &[S
         "<text class=\"tick\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>\n<text class=\"tick\" x=\"2.0\" y=\"{:.1}\">{}</text>",
         (left + right) / 2.0,
         low + 36.0,
-        html(&Quantity::of(x_field).heading(x_field)),
+        html(&Quantity::of(axes.x).heading(axes.x)),
         legend + 4.0,
         html(&axis)
     );
@@ -570,12 +596,17 @@ fn lines(title: &str, x_field: &str, chart: &Chart, unit: &Quantity, series: &[S
             class(series.origin)
         );
         for point in &series.points {
-            out.push_str(&marker(
-                style,
-                place(point.x),
-                scale(point.value),
-                series.origin,
-            ));
+            let x = place(point.x);
+            if let Some((from, to)) = point.middle.filter(|_| axes.whiskers) {
+                let (from, to) = (scale(from), scale(to));
+                let _ = writeln!(
+                    out,
+                    "<path class=\"whisker\" d=\"M{x:.1} {from:.1}V{to:.1}M{0:.1} {from:.1}H{1:.1}M{0:.1} {to:.1}H{1:.1}\"/>",
+                    x - 3.0,
+                    x + 3.0
+                );
+            }
+            out.push_str(&marker(style, x, scale(point.value), series.origin));
         }
         let y = 20.0 * index as f64 + 8.0;
         let _ = write!(

@@ -37,6 +37,8 @@ pub enum Directive {
     Matrix(Matrix),
     /// A chart of a measurement.
     Chart(Chart),
+    /// How a field of some rows went from publication to publication.
+    Trend(Trend),
     /// One number of one row.
     Value {
         /// `chapter/measurement`.
@@ -267,6 +269,24 @@ pub struct Chart {
     pub optional: bool,
 }
 
+/// How a field of some rows went from publication to publication.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trend {
+    /// `chapter/measurement`.
+    pub measurement: String,
+    /// Ids of the rows, at most [`TREND_ROWS`].
+    pub rows: Vec<String>,
+    /// The field.
+    pub field: String,
+    /// Id of the row that the field `relative` compares with.
+    pub baseline: Option<String>,
+    /// Title, if not the measurement's.
+    pub title: Option<String>,
+}
+
+/// The most rows of a trend: each has a dash and a marker of its own.
+pub const TREND_ROWS: usize = 4;
+
 /// Every directive with its form, as an error prints it.
 const FORMS: &[(&str, &str)] = &[
     ("include", "{{#include PATH[:ANCHOR]}}"),
@@ -282,6 +302,10 @@ const FORMS: &[(&str, &str)] = &[
     (
         "chart",
         "{{#chart CHAPTER/MEASUREMENT kind=bar|line|scatter field=FIELD [x=FIELD] [series=FIELD] [scale=linear|log] [rows=ID,...] [where=\"FIELD=VALUE ...\"] [title=\"...\"] [optional]}}",
+    ),
+    (
+        "trend",
+        "{{#trend CHAPTER/MEASUREMENT rows=ID,... field=FIELD|relative [baseline=ID] [title=\"...\"]}}",
     ),
     (
         "value",
@@ -381,6 +405,7 @@ pub fn find(page: &Page) -> (Vec<Found>, Vec<Problem>) {
             | Directive::Table(_)
             | Directive::Matrix(_)
             | Directive::Chart(_)
+            | Directive::Trend(_)
             | Directive::Provenance { .. }
             | Directive::HardwareTable(_)
             | Directive::CheatSheet { .. }
@@ -624,20 +649,8 @@ fn figure(name: &str, arguments: &mut Arguments) -> Result<Directive, String> {
     Ok(match name {
         "table" => {
             let columns = arguments.need_list("columns")?;
-            let baseline = arguments.take("baseline");
             let relative = columns.iter().any(|column| column == "relative");
-            match (relative, &baseline) {
-                (true, None) => {
-                    return Err("the column \"relative\" needs baseline=ID to compare with".into());
-                }
-                (false, Some(_)) => {
-                    return Err(
-                        "baseline= is for the column \"relative\", which is not among the columns"
-                            .into(),
-                    );
-                }
-                _ => {}
-            }
+            let baseline = baseline(arguments, relative)?;
             Directive::Table(Table {
                 measurement,
                 columns,
@@ -695,6 +708,26 @@ fn figure(name: &str, arguments: &mut Arguments) -> Result<Directive, String> {
                 optional,
             })
         }
+        "trend" => {
+            // A history that nobody has published is none.
+            arguments.optional_read = false;
+            let rows = arguments.need_list("rows")?;
+            if rows.len() > TREND_ROWS {
+                return Err(format!(
+                    "rows: expected at most {TREND_ROWS}, got {}: take those that matter",
+                    rows.len()
+                ));
+            }
+            let field = arguments.need("field")?;
+            let baseline = baseline(arguments, field == "relative")?;
+            Directive::Trend(Trend {
+                measurement,
+                rows,
+                field,
+                baseline,
+                title: arguments.take("title"),
+            })
+        }
         "value" => Directive::Value {
             measurement,
             row: arguments.need("row")?,
@@ -712,6 +745,18 @@ fn figure(name: &str, arguments: &mut Arguments) -> Result<Directive, String> {
             optional,
         },
     })
+}
+
+/// The row that the field `relative` compares with.
+fn baseline(arguments: &mut Arguments, relative: bool) -> Result<Option<String>, String> {
+    let baseline = arguments.take("baseline");
+    match (relative, &baseline) {
+        (true, None) => Err("the field \"relative\" needs baseline=ID to compare with".into()),
+        (false, Some(_)) => {
+            Err("baseline= is for the field \"relative\", which is not asked for".into())
+        }
+        _ => Ok(baseline),
+    }
 }
 
 fn selection(arguments: &mut Arguments) -> Result<Selection, String> {
@@ -864,7 +909,7 @@ impl Arguments {
 
 #[cfg(test)]
 mod tests {
-    use super::{Block, ChartKind, Difference, Directive, HardwareTable, find};
+    use super::{Block, ChartKind, Difference, Directive, HardwareTable, Trend, find};
     use crate::page::Page;
 
     fn page(source: &str) -> Page {
@@ -915,10 +960,22 @@ Text.
 {{#cheat-sheet}}
 
 {{#calculator title=\"Bills\"}}
+
+{{#trend 01-cpu/ladder rows=a,b field=relative baseline=c}}
 ";
         let (found, problems) = find(&page(source));
         assert_eq!(problems, []);
-        assert_eq!(found.len(), 18);
+        assert_eq!(found.len(), 19);
+        assert_eq!(
+            found[18].directive,
+            Directive::Trend(Trend {
+                measurement: "01-cpu/ladder".into(),
+                rows: vec!["a".into(), "b".into()],
+                field: "relative".into(),
+                baseline: Some("c".into()),
+                title: None
+            })
+        );
         assert_eq!(
             found[13].directive,
             Directive::Hardware {
@@ -984,7 +1041,7 @@ Text.
             ("{{#table 01-cpu/x columns=relative}}", "needs baseline=ID"),
             (
                 "{{#table 01-cpu/x columns=a baseline=b}}",
-                "not among the columns",
+                "which is not asked for",
             ),
             (
                 "{{#table ../../x columns=a}}",
@@ -1033,6 +1090,23 @@ Text.
             ),
             (
                 "text {{#difference a.rs b.rs limit=3}}",
+                "alone at the beginning",
+            ),
+            ("{{#trend 01-cpu/x field=a}}", "rows= is missing"),
+            (
+                "{{#trend 01-cpu/x rows=a field=b optional}}",
+                "\"optional\" means nothing here",
+            ),
+            (
+                "{{#trend 01-cpu/x rows=a field=relative}}",
+                "needs baseline=ID",
+            ),
+            (
+                "{{#trend 01-cpu/x rows=a,b,c,d,e field=b}}",
+                "at most 4, got 5",
+            ),
+            (
+                "text {{#trend 01-cpu/x rows=a field=b}}",
                 "alone at the beginning",
             ),
             ("{{#ratio 01-cpu/x a}}", "DENOMINATOR-ID is missing"),

@@ -19,7 +19,7 @@ use crate::{
     measurement::{Measurement, Measurements},
     page::Page,
     problem::Problem,
-    provenance, sentence, table, typed_numbers,
+    provenance, sentence, table, trend, typed_numbers,
 };
 
 /// What the pages of a book need besides their text.
@@ -149,6 +149,22 @@ impl Expanded {
                     provenance::not_measured(measurement, measurement.title(one.title.as_deref()))
                 },
             ),
+            Directive::Trend(one) => {
+                let shown = self.figure(
+                    material,
+                    &one.measurement,
+                    false,
+                    |measurement| trend::render(one, measurement, &up),
+                    |measurement| provenance::not_measured(measurement, measurement.title(None)),
+                )?;
+                // Each publication leads to its samples.
+                let measurement = material.measurements.get(&one.measurement);
+                for source in measurement.iter().flat_map(|one| one.history()) {
+                    self.raw_files
+                        .insert(source.link.clone(), source.path.clone());
+                }
+                Ok(shown)
+            }
             Directive::Provenance {
                 measurement,
                 optional,

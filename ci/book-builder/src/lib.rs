@@ -12,7 +12,8 @@
 //!    typed, [`typed_numbers`] the numbers that were. [`expand`] replaces the
 //!    directives by code, the [`difference`] of two files, a [`table`], a [`matrix`], a
 //!    [`chart`], a number in a [`sentence`], a fact about [`hardware`], the
-//!    [`cheat_sheet`] and its [`calculator`], or a line of [`provenance`]; [`field`] reads
+//!    [`cheat_sheet`] and its [`calculator`], the [`trend`] of a figure, or a line of
+//!    [`provenance`]; [`field`] reads
 //!    a row, [`quantity`] prints its numbers, [`stale`] tells which results are older than
 //!    what they measured.
 //! 4. If nothing is wrong, mdBook renders the expanded pages into a new folder, and
@@ -57,6 +58,7 @@ pub mod settings;
 pub mod site;
 pub mod stale;
 pub mod table;
+pub mod trend;
 pub mod typed_numbers;
 
 use std::{
@@ -77,6 +79,9 @@ use crate::{
     settings::Settings,
     stale::Stale,
 };
+
+/// mdBook's setting for links that edit a page.
+const EDIT: &str = "output.html.edit-url-template";
 
 /// What to build.
 #[derive(Debug, Clone)]
@@ -126,6 +131,11 @@ pub fn build(options: &Options) -> Result<Report, BuildError> {
     }
     let settings = Settings::read(&root)?;
     let mut config = read_config(&book_folder)?;
+    if let Some(edit) = &settings.site.edit {
+        config
+            .set(EDIT, site::edit_template(edit))
+            .map_err(|error| BuildError::MdBook(format!("{error:#}")))?;
+    }
 
     // Rendered beside its final place, so that the last step is a rename.
     let workshop = book_folder.join("generated");
@@ -158,6 +168,7 @@ pub fn build(options: &Options) -> Result<Report, BuildError> {
             .into_iter()
             .map(|fault| Problem::in_file("published results", fault)),
     );
+    expanded.problems.extend(stale.deleted());
     let material = Material {
         root: &root,
         measurements: &measurements,
@@ -189,7 +200,7 @@ pub fn build(options: &Options) -> Result<Report, BuildError> {
     }
     site::standalone(&settings.site.standalone, &pages, &book_folder, &output)?;
     if let Some(base) = &settings.site.base {
-        site::addresses(base, &pages, &output)?;
+        site::addresses(base, &book.config, &pages, &output)?;
     }
     problems.extend(rendered::check(&output)?);
     refuse(problems)?;
@@ -234,6 +245,11 @@ fn read_config(book_folder: &Path) -> Result<Config, BuildError> {
     if let Some(name) = outputs.keys().find(|name| *name != "html") {
         return Err(fail(format!(
             "expected the output html alone, got output.{name}: mdBook would run it as a program"
+        )));
+    }
+    if let Ok(Some(_)) = config.get::<String>(EDIT) {
+        return Err(fail(format!(
+            "{EDIT}: all public addresses stand in figures.toml: move it to site.edit there"
         )));
     }
     // A summary's missing page is an error, not a file to make.

@@ -76,6 +76,8 @@ pub struct Measurement {
     pub known: Known,
     /// The book's numbers.
     pub published: Option<Source>,
+    /// What was published before them, of the same machine, oldest first.
+    pub older: Vec<Source>,
     /// The reader's.
     pub yours: Option<Source>,
 }
@@ -84,6 +86,11 @@ impl Measurement {
     /// The result files that are there, the published one first.
     pub fn sources(&self) -> impl Iterator<Item = &Source> {
         self.published.iter().chain(&self.yours)
+    }
+
+    /// All that was published, oldest first.
+    pub fn history(&self) -> impl Iterator<Item = &Source> {
+        self.older.iter().chain(&self.published)
     }
 
     /// Title of a figure: the page's, else the measurement's.
@@ -119,9 +126,10 @@ impl Measurements {
         let mut by_name = BTreeMap::new();
         for (name, known) in &settings.measurement {
             let (chapter, measurement) = name.split_once('/').unwrap_or((name, ""));
-            let published = settings.machine(name).and_then(|slug| {
+            let mut older: Vec<Source> = Vec::new();
+            if let Some(slug) = settings.machine(name) {
                 let folder = results::published_dir(root, chapter, slug, measurement);
-                let mut files = read_all(&json_files(&folder), name, &mut faults);
+                let files = read_all(&json_files(&folder), name, &mut faults);
                 for (path, file) in &files {
                     let own = file.environment.machine_slug();
                     if own != slug {
@@ -131,14 +139,15 @@ impl Measurements {
                         ));
                     }
                 }
-                files.pop().map(|(path, file)| Source {
+                older.extend(files.into_iter().map(|(path, file)| Source {
                     origin: Origin::Published,
                     stale: stale.of(&path),
                     link: format!("results/{name}/{slug}/{}", file_name(&path)),
                     file,
                     path,
-                })
-            });
+                }));
+            }
+            let published = older.pop();
             // `results-local/<chapter>/<machine>/<measurement>.json`, newest of all machines:
             // a folder may have moved to another machine with its results.
             let own: Vec<PathBuf> = folders(&local.join(chapter))
@@ -161,6 +170,7 @@ impl Measurements {
                     name: name.clone(),
                     known: known.clone(),
                     published,
+                    older,
                     yours,
                 },
             );

@@ -34,19 +34,21 @@ pub fn full(measurement: &Measurement, ids: &[String], labels: &[Label], up: &st
 /// What a reader needs at first sight, one paragraph a result file: under a chart,
 /// which has the rest in its folded table.
 pub fn brief(measurement: &Measurement, ids: &[String], labels: &[Label]) -> String {
-    let mut out = String::new();
-    for source in measurement.sources() {
-        let mut parts = vec![format!("{}: {}", source.heading(), words(labels))];
-        parts.extend(samples(&rows(source, ids)));
-        parts.push(date(source).to_owned());
-        let _ = writeln!(
-            out,
-            "<p class=\"provenance\">{}.{}</p>",
-            html(&parts.join("; ")),
-            badge(source)
-        );
-    }
-    out
+    (measurement.sources())
+        .map(|source| brief_of(source, ids, labels))
+        .collect()
+}
+
+/// The same of one result file.
+pub fn brief_of(source: &Source, ids: &[String], labels: &[Label]) -> String {
+    let mut parts = vec![format!("{}: {}", source.heading(), words(labels))];
+    parts.extend(samples(&rows(source, ids)));
+    parts.push(date(source).to_owned());
+    format!(
+        "<p class=\"provenance\">{}.{}</p>\n",
+        html(&parts.join("; ")),
+        badge(source)
+    )
 }
 
 /// The command that fills what nobody has measured.
@@ -151,7 +153,7 @@ fn words(labels: &[Label]) -> String {
 }
 
 /// The day, of `2026-01-31T10:58:00Z`.
-fn date(source: &Source) -> &str {
+pub fn date(source: &Source) -> &str {
     let created = &source.file.created_utc;
     created.get(..10).unwrap_or(created)
 }

@@ -21,6 +21,10 @@ pub struct Settings {
     /// besides those that the results name. `cargo x results` reads it, with git.
     #[serde(default)]
     pub depends: BTreeMap<String, Vec<String>>,
+    /// Published results that proved wrong and were deleted for good, and why.
+    /// `cargo x results` reads it, with git.
+    #[serde(default)]
+    pub withdrawn: BTreeMap<String, String>,
     /// What is made of the pages besides the book.
     #[serde(default)]
     pub site: Site,
@@ -34,6 +38,10 @@ pub struct Site {
     /// of social cards need it, since both must be whole; without it there are none.
     #[serde(default)]
     pub base: Option<String>,
+    /// Where a file of the repository is edited, up to its path:
+    /// `https://example.org/OWNER/REPOSITORY/edit/main/`. Without it no page has such a link.
+    #[serde(default)]
+    pub edit: Option<String>,
     /// Pages of `book/src` that are also written as one file each, fit for a blog, where the
     /// book has them.
     #[serde(default)]
@@ -84,14 +92,26 @@ impl Settings {
                 });
             }
         }
-        if let Some(base) = &settings.site.base
-            && !(base.starts_with("https://") && base.ends_with('/'))
+        for (key, address) in [("base", &settings.site.base), ("edit", &settings.site.edit)] {
+            if let Some(address) = address
+                && !(address.starts_with("https://") && address.ends_with('/'))
+            {
+                return Err(BuildError::Settings {
+                    path,
+                    reason: format!(
+                        "site.{key}: expected https://.../ with a slash at its end, got {address:?}"
+                    ),
+                });
+            }
+        }
+        if let Some(there) = settings
+            .withdrawn
+            .keys()
+            .find(|one| root.join(one).exists())
         {
             return Err(BuildError::Settings {
                 path,
-                reason: format!(
-                    "site.base: expected https://.../ with a slash at its end, got {base:?}"
-                ),
+                reason: format!("withdrawn: {there:?} is there: delete the file, or this line"),
             });
         }
         for (key, paths) in &settings.depends {

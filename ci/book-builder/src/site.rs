@@ -3,6 +3,7 @@
 
 use std::{fmt::Write, fs, path::Path};
 
+use mdbook_driver::config::Config;
 use scraper::{ElementRef, Html, Selector};
 
 use crate::{error::BuildError, markup::html, page::Page};
@@ -82,13 +83,37 @@ fn one_file(page: &str, styles: &str) -> String {
     )
 }
 
-/// Writes `sitemap.xml`, and each page's address into its head.
+/// The picture of the book's social cards, from `book/src` and from the rendered book; its
+/// drawing is `book/theme/social-card.svg`.
+pub const CARD: &str = "social-card.png";
+
+/// Width and height of the picture, as social networks want it.
+const CARD_SIZE: (u32, u32) = (1200, 630);
+
+/// mdBook's form of the address that edits a page.
+///
+/// * `edit`: where a file of the repository is edited, up to its path
+pub fn edit_template(edit: &str) -> String {
+    format!("{edit}book/{{path}}")
+}
+
+/// Writes `sitemap.xml`, and each page's address into its head, with that of the picture
+/// where the book has one.
 ///
 /// * `base`: where the book is published, with a slash at its end
 ///
 /// # Errors
 /// `BuildError::Io` if a file cannot be read or written.
-pub fn addresses(base: &str, pages: &[Page], output: &Path) -> Result<(), BuildError> {
+pub fn addresses(
+    base: &str,
+    config: &Config,
+    pages: &[Page],
+    output: &Path,
+) -> Result<(), BuildError> {
+    let card = match output.join(CARD).is_file() {
+        true => card(base, config.book.title.as_deref().unwrap_or_default()),
+        false => String::new(),
+    };
     let mut map = String::from(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<urlset xmlns=\"http://www.sitemaps.org/schemas/sitemap/0.9\">\n",
     );
@@ -100,8 +125,11 @@ pub fn addresses(base: &str, pages: &[Page], output: &Path) -> Result<(), BuildE
         let _ = writeln!(map, "  <url><loc>{address}</loc></url>");
         let path = output.join(&name);
         let text = fs::read_to_string(&path).map_err(BuildError::io("read", &path))?;
-        let head = format!("<meta property=\"og:url\" content=\"{address}\">\n</head>");
-        let text = text.replacen("</head>", &head, 1);
+        let head = format!("<meta property=\"og:url\" content=\"{address}\">\n{card}</head>");
+        let mut text = text.replacen("</head>", &head, 1);
+        if !card.is_empty() {
+            text = text.replacen(SMALL_CARD, LARGE_CARD, 1);
+        }
         fs::write(&path, text).map_err(BuildError::io("write", &path))?;
     }
     map.push_str("</urlset>\n");
@@ -109,11 +137,27 @@ pub fn addresses(base: &str, pages: &[Page], output: &Path) -> Result<(), BuildE
     fs::write(&path, map).map_err(BuildError::io("write", &path))
 }
 
+/// What `book/theme/head.hbs` says of the card's form, and what it is with a picture.
+const SMALL_CARD: &str = "name=\"twitter:card\" content=\"summary\"";
+const LARGE_CARD: &str = "name=\"twitter:card\" content=\"summary_large_image\"";
+
+/// The picture in a page's head.
+fn card(base: &str, title: &str) -> String {
+    let (width, height) = CARD_SIZE;
+    format!(
+        "<meta property=\"og:image\" content=\"{}\">\n<meta property=\"og:image:width\" content=\"{width}\">\n<meta property=\"og:image:height\" content=\"{height}\">\n<meta property=\"og:image:alt\" content=\"{}\">\n",
+        html(&format!("{base}{CARD}")),
+        html(title)
+    )
+}
+
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{fs, path::Path};
 
-    use super::{addresses, standalone};
+    use mdbook_driver::config::Config;
+
+    use super::{CARD, CARD_SIZE, LARGE_CARD, SMALL_CARD, addresses, standalone};
     use crate::page::Page;
 
     fn page(path: &str) -> Page {
@@ -155,7 +199,10 @@ mod tests {
             fs::write(folder.path().join(name), "<head></head><p></head></p>").unwrap();
         }
         let pages = [page("i.md"), page("a/b.md")];
-        addresses("https://example.org/x/", &pages, folder.path()).unwrap();
+        let mut config = Config::default();
+        config.book.title = Some("A & B".to_owned());
+        let write = || addresses("https://example.org/x/", &config, &pages, folder.path());
+        write().unwrap();
         let map = fs::read_to_string(folder.path().join("sitemap.xml")).unwrap();
         assert!(
             map.contains("<loc>https://example.org/x/a/b.html</loc>"),
@@ -168,5 +215,33 @@ mod tests {
             text.contains("content=\"https://example.org/x/a/b.html\""),
             "{text}"
         );
+        assert!(!text.contains("og:image"), "{text}");
+
+        // With a picture.
+        let head = format!("<head><meta {SMALL_CARD}></head>");
+        fs::write(folder.path().join("a/b.html"), head).unwrap();
+        fs::write(folder.path().join(CARD), "").unwrap();
+        write().unwrap();
+        let text = fs::read_to_string(folder.path().join("a/b.html")).unwrap();
+        for part in [
+            "property=\"og:image\" content=\"https://example.org/x/social-card.png\"",
+            "property=\"og:image:alt\" content=\"A &amp; B\"",
+            LARGE_CARD,
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
+
+    #[test]
+    fn the_books_own_picture_is_as_it_is_announced() {
+        let book = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../book");
+        let head = fs::read_to_string(book.join("theme/head.hbs")).unwrap();
+        assert!(head.contains(SMALL_CARD), "{head}");
+        let picture = fs::read(book.join("src").join(CARD)).unwrap();
+        assert!(picture.len() < 100_000, "{} bytes", picture.len());
+        // PNG: eight bytes of signature, eight of the first chunk's head, then the size.
+        assert_eq!(&picture[1..4], b"PNG");
+        let number = |at: usize| u32::from_be_bytes(picture[at..at + 4].try_into().unwrap());
+        assert_eq!((number(16), number(20)), CARD_SIZE);
     }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use serde::Deserialize;
 
-use crate::error::BuildError;
+use crate::{error::BuildError, problem::Problem};
 
 /// Version of the file's shape.
 const SCHEMA_VERSION: u32 = 1;
@@ -20,6 +20,8 @@ pub struct Stale {
     root: PathBuf,
     /// Result file, relative to the root, to what has changed, in words.
     results: BTreeMap<String, String>,
+    /// Published results that git has and the checkout lacks.
+    deleted: Vec<String>,
 }
 
 impl Stale {
@@ -32,6 +34,8 @@ impl Stale {
         struct File {
             schema_version: u32,
             stale: BTreeMap<String, Entry>,
+            #[serde(default)]
+            deleted: Vec<String>,
         }
         #[derive(Deserialize)]
         struct Entry {
@@ -57,6 +61,19 @@ impl Stale {
                 .into_iter()
                 .map(|(path, entry)| (path, entry.what))
                 .collect(),
+            deleted: file.deleted,
+        })
+    }
+
+    /// Published results that were deleted, as problems: the history that pages show would
+    /// have a hole, and nobody would see it.
+    pub fn deleted(&self) -> impl Iterator<Item = Problem> {
+        self.deleted.iter().map(|path| {
+            Problem::in_file(
+                path,
+                "this published result was deleted: `cargo x results restore` brings it back; \
+                 if it was wrong, name it under [withdrawn] in book/figures.toml, with the reason",
+            )
         })
     }
 

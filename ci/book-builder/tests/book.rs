@@ -705,6 +705,226 @@ fn a_stale_result_has_a_badge_and_a_fresh_one_has_none() {
     ));
 }
 
+#[test]
+fn a_deleted_result_is_a_problem() {
+    let repository = Repository::new("Text.");
+    repository.write(
+        "stale.json",
+        "{\"schema_version\": 1, \"stale\": {}, \"deleted\": [\"chapters/01-cpu/results/m/x/y.json\"]}",
+    );
+    let problem = repository.problem();
+    assert!(
+        problem.starts_with("chapters/01-cpu/results/m/x/y.json: "),
+        "{problem}"
+    );
+    assert!(problem.contains("cargo x results restore"), "{problem}");
+}
+
+#[test]
+fn a_withdrawn_result_must_be_gone() {
+    let repository = Repository::new("Text.");
+    let path = repository.publish("2026-01-01T00:00:00Z", 1.0);
+    let settings = fs::read_to_string(repository.root().join("book/figures.toml")).unwrap();
+    let relative = path.strip_prefix(repository.root()).unwrap().display();
+    repository.write(
+        "book/figures.toml",
+        &format!("{settings}\n[withdrawn]\n\"{relative}\" = \"a wrong clock\"\n"),
+    );
+    let error = repository.build(true).unwrap_err().to_string();
+    assert!(error.contains("delete the file"), "{error}");
+    fs::remove_file(&path).unwrap();
+    repository.build(true).unwrap();
+}
+
+/// Publishes the ladder of a day with changes.
+fn publish_with(
+    repository: &Repository,
+    date: &str,
+    factor: f64,
+    change: impl Fn(&mut ResultFile),
+) {
+    let mut file = ladder(date, factor, "AMD EPYC");
+    change(&mut file);
+    let slug = file.environment.machine_slug();
+    file.write(
+        results::published_dir(repository.root(), "01-cpu", &slug, "ladder")
+            .join(file.published_name()),
+    )
+    .unwrap();
+}
+
+#[test]
+fn a_trend_goes_through_all_that_was_published() {
+    let repository = Repository::new(
+        "{{#trend 01-cpu/ladder rows=eager-b8,folded-b8 field=images_per_second title=\"A & B\"}}",
+    );
+    publish_with(&repository, "2026-01-03T00:00:00Z", 1.0, |_| {});
+    let page = repository.page();
+    assert!(page.contains("One publication so far"), "{page}");
+    assert!(!page.contains("<svg"), "a line needs two points: {page}");
+
+    publish_with(&repository, "2026-01-01T00:00:00Z", 4.0, |file| {
+        file.rows.remove(1);
+        file.environment.libraries = [("libtorch".to_owned(), "2.10.0".to_owned())].into();
+    });
+    publish_with(&repository, "2026-01-02T00:00:00Z", 2.0, |file| {
+        file.command = ["cpu-inference", "bench", "--out", "elsewhere"]
+            .map(String::from)
+            .to_vec();
+        file.rows[1] = file.rows[1].clone().with("batch", 9).with("threads", 2);
+    });
+    // The reader's own are of one day.
+    repository.measure_locally(1.0);
+    let page = repository.page();
+    for part in [
+        "<figcaption>A &amp; B</figcaption>",
+        "<svg role=\"img\"",
+        "publication 1 (2026-01-01) 3.96 images/s; publication 2 (2026-01-02) 7.92 images/s; publication 3 (2026-01-03) 15.8 images/s",
+        "folded: publication 2 (2026-01-02) 9.90 images/s; publication 3",
+        "<path class=\"whisker\"",
+        ">publication</text>",
+        "<th scope=\"col\">eager &lt;1&gt;: images/s</th>",
+        "<th scope=\"row\">1. <a href=\"../results/01-cpu/ladder/amd-epyc-2c-24g/2026-01-01-0123456789ab.json\">2026-01-01, 0123456789</a></th>",
+        "<td class=\"absent\">not measured</td><td>the first</td>",
+        "<td>libtorch: 2.10.0 became 2.11.0</td>",
+        "<td>of the rows: batch, threads</td>",
+        "; n = 12</small>",
+        "3 publications; each date leads to all samples. The newest:",
+        "Published, on AMD EPYC: measured; n = 12 samples a row",
+    ] {
+        assert!(page.contains(part), "{part}\n{page}");
+    }
+    for other in ["the command", "Yours, on", "NaN"] {
+        let (trend, _) = page.split_once("</figure>").unwrap();
+        assert!(!trend.contains(other), "{other}\n{trend}");
+    }
+    let copies = repository
+        .root()
+        .join("book/html/results/01-cpu/ladder/amd-epyc-2c-24g");
+    assert_eq!(fs::read_dir(copies).unwrap().count(), 3);
+    assert_eq!(page, repository.page());
+}
+
+#[test]
+fn a_trend_of_ratios_does_not_see_the_machines_mood() {
+    let repository =
+        Repository::new("{{#trend 01-cpu/ladder rows=folded-b8 baseline=eager-b8 field=relative}}");
+    publish_with(&repository, "2026-01-01T00:00:00Z", 1.0, |_| {});
+    publish_with(&repository, "2026-01-02T00:00:00Z", 3.0, |file| {
+        file.command.push("--more".to_owned());
+    });
+    let page = repository.page();
+    assert_eq!(
+        page.matches("<td class=\"number\">1.25×<br><small>1.25× to 1.25×; n = 12</small></td>")
+            .count(),
+        2,
+        "{page}"
+    );
+    for part in [
+        "Relative: rate over that of eager &lt;1&gt; in the same run",
+        "<td>the command</td>",
+        ": derived; n = 12",
+    ] {
+        assert!(page.contains(part), "{part}\n{page}");
+    }
+}
+
+#[test]
+fn a_trend_needs_its_rows_in_the_newest_file() {
+    for (figure, part) in [
+        ("rows=none field=p50_ms", "no row \"none\""),
+        ("rows=eager-b8 field=speed", "no field \"speed\""),
+        ("rows=bf16-b8 field=p50_ms", "no avx512_bf16 here"),
+        ("rows=eager-b8 field=engine", "expected a number"),
+        (
+            "rows=eager-b8 field=relative baseline=none",
+            "no row \"none\"",
+        ),
+    ] {
+        let repository = Repository::new(&format!("{{{{#trend 01-cpu/ladder {figure}}}}}"));
+        let problem = repository.problem();
+        assert!(problem.contains("no published result"), "{problem}");
+        repository.publish("2026-01-01T00:00:00Z", 1.0);
+        let error = repository.build(true).unwrap_err().to_string();
+        assert!(error.contains(part), "{figure}\n{error}");
+    }
+}
+
+#[test]
+fn a_legend_counts_and_does_not_sort_words() {
+    let legend = |series: &str| -> Vec<String> {
+        let repository = Repository::new(&format!(
+            "{{{{#chart 01-cpu/ladder kind=line x=rate field=p50_ms series={series} rows=a,b,c}}}}"
+        ));
+        publish_with(&repository, "2026-01-01T00:00:00Z", 1.0, |file| {
+            let samples = file.rows[0].samples.clone().unwrap();
+            file.rows = [("a", 64, "zebra"), ("b", 8, "ant"), ("c", 16, "bee")]
+                .map(|(id, batch, engine)| {
+                    Row::ok(id, id)
+                        .with("batch", batch)
+                        .with("engine", engine)
+                        .with("rate", 1)
+                        .with_samples(samples.clone())
+                })
+                .to_vec();
+        });
+        let page = repository.page();
+        page.split("<text class=\"label\"")
+            .skip(1)
+            .map(|text| {
+                let (_, text) = text.split_once('>').unwrap();
+                text.split_once('<').unwrap().0.to_owned()
+            })
+            .collect()
+    };
+    assert_eq!(legend("batch"), ["batch 8", "batch 16", "batch 64"]);
+    assert_eq!(legend("engine"), ["zebra", "ant", "bee"]);
+}
+
+#[test]
+fn public_addresses_are_settings_of_the_site() {
+    let repository = Repository::new("Text.");
+    let settings = fs::read_to_string(repository.root().join("book/figures.toml")).unwrap();
+    let html = |name: &str| {
+        repository
+            .build(false)
+            .unwrap_or_else(|error| panic!("{error}"));
+        fs::read_to_string(repository.root().join("book/html").join(name)).unwrap()
+    };
+    assert!(!html("01-cpu/p.html").contains("example.org"));
+    repository.write(
+        "book/figures.toml",
+        &format!(
+            "{settings}\n[site]\nbase = \"https://example.org/book/\"\nedit = \"https://example.org/edit/\"\n"
+        ),
+    );
+    repository.write("book/src/social-card.png", "");
+    let page = html("01-cpu/p.html");
+    for part in [
+        "href=\"https://example.org/edit/book/src/01-cpu/p.md\"",
+        "content=\"https://example.org/book/01-cpu/p.html\"",
+        "content=\"https://example.org/book/social-card.png\"",
+    ] {
+        assert!(page.contains(part), "{part}\n{page}");
+    }
+    assert!(html("sitemap.xml").contains("https://example.org/book/first.html"));
+    repository.write(
+        "book/figures.toml",
+        &format!("{settings}\n[site]\nedit = \"https://example.org/edit\"\n"),
+    );
+    let error = repository.build(true).unwrap_err().to_string();
+    assert!(error.contains("site.edit: expected https://"), "{error}");
+
+    // One place for all of them.
+    repository.write("book/figures.toml", &settings);
+    repository.write(
+        "book/book.toml",
+        "[book]\ntitle = \"T\"\n[output.html]\nedit-url-template = \"https://example.org/{path}\"\n",
+    );
+    let error = repository.build(true).unwrap_err().to_string();
+    assert!(error.contains("site.edit"), "{error}");
+}
+
 const SHEET: &str = "\
 title = \"Cost and speed\"
 baseline = \"cpu\"

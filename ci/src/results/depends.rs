@@ -17,6 +17,9 @@ pub struct Figures {
     depends: BTreeMap<String, Vec<String>>,
     #[serde(default)]
     measurement: BTreeMap<String, Known>,
+    /// Published results that proved wrong, and why.
+    #[serde(default)]
+    withdrawn: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
@@ -39,6 +42,11 @@ impl Figures {
         self.measurement
             .get(name)
             .map(|known| known.command.as_str())
+    }
+
+    /// Whether a published result was deleted for good: it was wrong.
+    pub fn is_withdrawn(&self, path: &str) -> bool {
+        self.withdrawn.contains_key(path)
     }
 
     /// What a result depends on, relative to the root.

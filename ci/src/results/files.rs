@@ -55,13 +55,23 @@ fn published_paths(root: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// `results-local/<chapter>/<machine>/*.json`.
+/// `results-local/<chapter>/<machine>/*.json`, but for what programs write there besides.
 pub fn local_paths(root: &Path) -> Vec<PathBuf> {
     entries(&root.join("results-local"))
         .iter()
         .flat_map(|chapter| entries(chapter))
         .flat_map(|machine| json(&machine))
+        .filter(|path| names_a_measurement(path))
         .collect()
+}
+
+/// Whether a file means to be a result: a summary or a manifest names no measurement.
+fn names_a_measurement(path: &Path) -> bool {
+    let value = fs::read(path)
+        .ok()
+        .and_then(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).ok());
+    // What is no JSON may be a result that was cut short.
+    value.is_none_or(|value| value.get("measurement").is_some())
 }
 
 fn json(folder: &Path) -> Vec<PathBuf> {

@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::{
     depends::Figures,
     files::{self, Found},
-    lock,
+    lock, matters, restore,
 };
 use crate::git;
 
@@ -32,6 +32,8 @@ pub struct Report {
 
 struct Known {
     results: Vec<Looked>,
+    /// Paths of published results that git has and the checkout lacks.
+    deleted: Vec<String>,
     faults: Vec<String>,
 }
 
@@ -89,6 +91,9 @@ pub fn look(root: &Path) -> anyhow::Result<Report> {
     Ok(Report {
         known: Some(Known {
             results,
+            deleted: (restore::look(root, &figures).results.into_iter())
+                .map(|(path, _)| path)
+                .collect(),
             faults: faults.iter().map(ToString::to_string).collect(),
         }),
     })
@@ -122,8 +127,8 @@ fn age(found: &Found, figures: &Figures, root: &Path, versions: &mut Versions<'_
         match file {
             LOCK => newer.extend(versions.packages(commit, &found.file.chapter)),
             NATIVE => newer.extend(versions.parts(commit)),
-            // What a page says of a program does not change it.
-            file if file.ends_with(".md") => {}
+            file if matters::is_beside_the_program(file) => {}
+            file if matters::is_manifest(file) && versions.builds_the_same(commit, file) => {}
             file => code.push(file.to_owned()),
         }
     }
@@ -167,6 +172,10 @@ impl Versions<'_> {
             Some(program) => lock::packages(&self.at(commit, LOCK), &self.now(LOCK), &program),
             None => vec![format!("{LOCK} has changed")],
         }
+    }
+
+    fn builds_the_same(&mut self, commit: &str, manifest: &str) -> bool {
+        matters::builds_the_same(&self.at(commit, manifest), &self.now(manifest))
     }
 
     fn parts(&mut self, commit: &str) -> Vec<String> {
@@ -220,6 +229,11 @@ impl Report {
             .flat_map(|known| &known.results)
             .any(|one| one.published && matches!(one.age, Age::Stale { .. }))
     }
+
+    /// Whether a published result is known to have been deleted.
+    pub fn published_were_deleted(&self) -> bool {
+        self.known.iter().any(|known| !known.deleted.is_empty())
+    }
 }
 
 impl fmt::Display for Report {
@@ -250,6 +264,15 @@ impl fmt::Display for Report {
                 }
             }
         }
+        for path in &known.deleted {
+            writeln!(f, "deleted  {path}")?;
+        }
+        if !known.deleted.is_empty() {
+            writeln!(
+                f,
+                "         bring them back, for the history: cargo x results restore"
+            )?;
+        }
         for fault in &known.faults {
             writeln!(f, "left out: {fault}")?;
         }
@@ -271,6 +294,7 @@ pub fn write(report: &Report, root: &Path) -> anyhow::Result<Option<PathBuf>> {
     struct Answer<'a> {
         schema_version: u32,
         stale: BTreeMap<&'a str, Entry<'a>>,
+        deleted: &'a [String],
     }
     #[derive(Serialize)]
     struct Entry<'a> {
@@ -301,6 +325,7 @@ pub fn write(report: &Report, root: &Path) -> anyhow::Result<Option<PathBuf>> {
     let text = serde_json::to_string_pretty(&Answer {
         schema_version: 1,
         stale,
+        deleted: &known.deleted,
     })?;
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
