@@ -13,6 +13,9 @@ use crate::{cargo, chromium, phases::Phases, results::stale};
 /// Where the rendered book begins.
 pub const PAGE: &str = "book/html/index.html";
 
+/// What renders it.
+pub const PROGRAM: &str = "book-builder";
+
 /// Where the other forms go, from the root.
 const EPUB: &str = "book/generated/book.epub";
 const PDF: &str = "book/generated/book.pdf";
@@ -74,11 +77,8 @@ pub fn run(args: Args, root: &Path) -> anyhow::Result<ExitCode> {
 /// The command that renders the book. Finds out first which results are stale; where that
 /// fails, the book has no word on it.
 pub fn command(root: &Path) -> Command {
-    let mut command = cargo::command(root);
-    command
-        .args(["run", "--quiet", "--release", "--package", "book-builder"])
-        .args(["--", "--root"])
-        .arg(root);
+    let mut command = cargo::programs("run", [PROGRAM], root);
+    command.args(["--quiet", "--", "--root"]).arg(root);
     match stale::look(root).and_then(|report| stale::write(&report, root)) {
         Ok(Some(file)) => {
             command.arg("--stale").arg(file);

@@ -40,10 +40,9 @@ pub fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::FAILURE);
         }
     }
-    let mut command = cargo::command(root);
+    let mut command = cargo::programs("run", ["browser-check"], root);
     command
-        .args(["run", "--quiet", "--release", "--package", "browser-check"])
-        .args(["--", "--book", "book/html", "--browser"])
+        .args(["--quiet", "--", "--book", "book/html", "--browser"])
         .arg(browser)
         .arg("--axe")
         .arg(axe);

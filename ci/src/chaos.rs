@@ -60,15 +60,8 @@ pub fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
         );
     }
     setup::ensure(root, &[])?;
-    let mut build = cargo::command(root);
-    build.args([
-        "build",
-        "--release",
-        "--quiet",
-        "--package",
-        "parallel-training",
-    ]);
-    let built = cargo::status(&mut build)?;
+    let mut build = cargo::programs("build", ["parallel-training"], root);
+    let built = cargo::status(build.arg("--quiet"))?;
     ensure!(built.success(), "{} failed ({built})", cargo::words(&build));
 
     let scratch = tempfile::tempdir()?;

@@ -27,6 +27,9 @@ pub struct Args {
     /// A chapter that takes longer is stopped, and has failed.
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
     limit: u64,
+    /// Run the programs as they lie in target/release, without building them.
+    #[arg(long)]
+    no_build: bool,
     /// A chapter that cannot run here is a failure.
     #[arg(long)]
     required: bool,
@@ -41,17 +44,16 @@ pub fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     let mut phases = Phases::default();
     phases.time("setup", || setup::ensure(root, &[]))?;
 
-    let mut build = cargo::command(root);
-    build.args(["build", "--release", "--quiet"]);
-    for chapter in &chapters {
-        build.args(["--package", chapter.package]);
+    if !args.no_build {
+        let names = chapters.iter().map(|chapter| chapter.package);
+        let mut build = cargo::programs("build", names, root);
+        let built = phases.time("build", || cargo::status(build.arg("--quiet")))?;
+        ensure!(
+            built.success(),
+            "{} failed ({built}): see above",
+            cargo::words(&build)
+        );
     }
-    let built = phases.time("build", || cargo::status(&mut build))?;
-    ensure!(
-        built.success(),
-        "{} failed ({built}): see above",
-        cargo::words(&build)
-    );
 
     let limit = Duration::from_secs(args.limit);
     let mut checks = Vec::new();

@@ -99,11 +99,8 @@ pub fn run(args: Args, root: &Path) -> anyhow::Result<ExitCode> {
             Some(reason) => eprintln!("chapter {} is left out: {reason}", chapter.name),
         }
     }
-    let mut build = cargo::command(root);
-    build.args(["build", "--release", "--package", "book-builder"]);
-    for chapter in &chapters {
-        build.args(["--package", chapter.package]);
-    }
+    let names = chapters.iter().map(|chapter| chapter.package);
+    let mut build = cargo::programs("build", names.chain([book::PROGRAM]), root);
     let built = phases.time("build", || cargo::status(&mut build))?;
     if !built.success() {
         eprintln!("{phases}");
@@ -179,11 +176,8 @@ fn without_its_libtorch(gpu: &str, root: &Path) -> String {
 }
 
 fn chapter_command(chapter: &Chapter, full: bool, root: &Path) -> Command {
-    let mut command = cargo::command(root);
-    command
-        .args(["run", "--quiet", "--release", "--package", chapter.package])
-        .arg("--")
-        .args(chapter.arguments);
+    let mut command = cargo::programs("run", [chapter.package], root);
+    command.args(["--quiet", "--"]).args(chapter.arguments);
     if !full {
         command.arg("--quick");
     }
@@ -229,7 +223,9 @@ mod tests {
         let words = |full| cargo::words(&chapter_command(&CHAPTERS[0], full, Path::new(".")));
         let quick = words(false);
         assert!(
-            quick.ends_with("--package cpu-inference -- learn --quick --out results-local/01-cpu"),
+            quick.ends_with(
+                "--bin cpu-inference --quiet -- learn --quick --out results-local/01-cpu"
+            ),
             "{quick}"
         );
         assert!(!words(true).contains("--quick"));

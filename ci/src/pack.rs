@@ -135,9 +135,7 @@ fn inputs(files: &[String]) -> anyhow::Result<Vec<(&str, &str)>> {
 
 /// Builds the packages; their programs, and this one.
 fn build(root: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let mut command = cargo::command(root);
-    command.args(["build", "--release"]);
-    command.args(PACKAGES.iter().flat_map(|package| ["--package", package]));
+    let mut command = cargo::programs("build", PACKAGES, root);
     let status = cargo::status(&mut command)?;
     if !status.success() {
         bail!("`{}` failed ({status}): see above", cargo::words(&command));

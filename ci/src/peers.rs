@@ -492,8 +492,7 @@ fn plan(selected: &[(impl Work, Vec<Contestant>)]) -> String {
 
 /// Builds the chapter's program and returns its path.
 fn build_worker(package: &str, root: &Path) -> anyhow::Result<PathBuf> {
-    let mut command = cargo::command(root);
-    command.args(["build", "--release", "--package", package]);
+    let mut command = cargo::programs("build", [package], root);
     let status = cargo::status(&mut command)?;
     if !status.success() {
         bail!("`{}` failed ({status})", cargo::words(&command));

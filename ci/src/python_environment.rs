@@ -22,7 +22,7 @@ const OWN_PACKAGES: [&str; 3] = ["pip", "setuptools", "wheel"];
 #[derive(Clone, Copy, Debug)]
 pub struct PythonEnvironment {
     /// Its folder below `.native/venv`, and what it is called in messages.
-    name: &'static str,
+    pub name: &'static str,
     /// Python versions with their requirements files from the root, the preferred one first.
     pins: &'static [(&'static str, &'static str)],
     /// What is fetched and what it takes on disk, for the news before fetching.
@@ -59,6 +59,17 @@ pub const BEAM: PythonEnvironment = PythonEnvironment {
     howto: "chapters/04-sweep/beam/README.md",
     command: "cargo x test",
 };
+
+/// Emulators of object stores, for the tests of checkpoints in gs:// and s3://.
+pub const EMULATORS: PythonEnvironment = PythonEnvironment {
+    name: "emulators",
+    pins: &[("3", "ci/object-stores/requirements.txt")],
+    size: "140 MB on disk",
+    linux_only: false,
+    howto: "ci/object-stores/requirements.txt",
+    command: "cargo x test",
+};
+
 /// Programs that check Dockerfiles and workflows. Their wheels hold programs, and fit any Python 3.
 pub const LINTERS: PythonEnvironment = PythonEnvironment {
     name: "linters",
@@ -68,6 +79,7 @@ pub const LINTERS: PythonEnvironment = PythonEnvironment {
     howto: LINTERS_PINS,
     command: "cargo x containers lint",
 };
+
 /// Where the linters are pinned.
 pub const LINTERS_PINS: &str = "ci/linters/requirements.txt";
 
@@ -317,7 +329,7 @@ mod tests {
     #[test]
     fn the_committed_pins_have_hashes() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        for environment in [PEERS, BEAM] {
+        for environment in [PEERS, BEAM, EMULATORS] {
             for (_, pins) in environment.read_pins(&root).unwrap() {
                 let packages = pins.lines().filter(|line| pin(line).is_some()).count();
                 assert!(packages > 20, "{packages} packages");

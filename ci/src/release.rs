@@ -126,10 +126,8 @@ pub fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
 
 /// Programs without their symbols, packed with what marks a root.
 fn programs(root: &Path, work: &Path, out: &Path) -> anyhow::Result<()> {
-    let mut build = cargo::command(root);
-    build.args(["build", "--release", "--locked", "--package", "x"]);
-    build.args(PACKAGES.iter().flat_map(|package| ["--package", package]));
-    let status = cargo::status(&mut build)?;
+    let mut build = cargo::programs("build", PACKAGES.into_iter().chain(["x"]), root);
+    let status = cargo::status(build.arg("--locked"))?;
     ensure!(
         status.success(),
         "`{}` failed ({status})",

@@ -104,17 +104,9 @@ fn all(commands: Vec<Command>) -> anyhow::Result<Verdict> {
 fn plan(subject: Subject, root: &Path, out: &Path) -> anyhow::Result<Plan> {
     let missing = |reason: &str| Ok(Plan::Missing(reason.to_owned()));
     let chapter = |package: &str, words: &[&str]| {
-        let mut command = cargo::command(root);
+        let mut command = cargo::programs("run", [package], root);
         command
-            .args([
-                "run",
-                "--quiet",
-                "--release",
-                "--locked",
-                "--package",
-                package,
-            ])
-            .arg("--")
+            .args(["--quiet", "--locked", "--"])
             .args(words)
             .arg("--out")
             .arg(out.join(package));
@@ -255,16 +247,9 @@ fn plan(subject: Subject, root: &Path, out: &Path) -> anyhow::Result<Plan> {
 
 /// Writes two short runs for the pipeline, one a line.
 fn planned_runs(root: &Path, file: &Path) -> anyhow::Result<()> {
-    let mut plan = cargo::command(root);
-    plan.args([
-        "run",
-        "--quiet",
-        "--release",
-        "--locked",
-        "--package",
-        "parallel-training",
-    ]);
-    plan.args(["--", "plan", "--epochs", "1", "--width", "4"]);
+    let mut plan = cargo::programs("run", ["parallel-training"], root);
+    plan.args(["--quiet", "--locked", "--", "plan"])
+        .args(["--epochs", "1", "--width", "4"]);
     let output = (plan.stderr(Stdio::inherit()).output())
         .with_context(|| format!("cannot run {}", cargo::words(&plan)))?;
     ensure!(

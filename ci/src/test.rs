@@ -11,7 +11,7 @@ use anyhow::{Context, bail};
 use crate::{
     cargo,
     phases::Phases,
-    python_environment::BEAM,
+    python_environment::{BEAM, EMULATORS, PythonEnvironment},
     setup,
     test_output::{Skip, Tally},
 };
@@ -39,6 +39,10 @@ pub struct Args {
     /// skipped.
     #[arg(long)]
     no_beam: bool,
+    /// Do not fetch emulators of object stores; where they are not there already, their tests are
+    /// skipped.
+    #[arg(long)]
+    no_emulators: bool,
     /// Goes to the test programs, e.g. a filter.
     #[arg(last = true)]
     arguments: Vec<String>,
@@ -56,10 +60,10 @@ pub fn run(args: Args, root: &Path) -> anyhow::Result<ExitCode> {
         .filter_map(|(flag, unwanted)| (!unwanted).then_some(flag))
         .collect();
     phases.time("setup", || setup::ensure(root, &also))?;
-    if !args.no_beam && tests_package(&args, "parallel-training") {
+    for environment in environments(&args) {
         // A machine without Python's venv, or without a network, tests all the rest.
-        if let Err(error) = phases.time("beam", || BEAM.ready(root, false)) {
-            eprintln!("left out: no Apache Beam: {error:#}");
+        if let Err(error) = phases.time(environment.name, || environment.ready(root, false)) {
+            eprintln!("left out: {error:#}");
         }
     }
 
@@ -90,6 +94,24 @@ pub fn run(args: Args, root: &Path) -> anyhow::Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// The environments that the wanted tests start programs of.
+fn environments(args: &Args) -> Vec<PythonEnvironment> {
+    let all: [(_, _, &[_]); 2] = [
+        (BEAM, args.no_beam, &["parallel-training"]),
+        (
+            EMULATORS,
+            args.no_emulators,
+            &["tpu-training", "parallel-training"],
+        ),
+    ];
+    all.into_iter()
+        .filter(|(_, unwanted, packages)| {
+            !unwanted && packages.iter().any(|package| tests_package(args, package))
+        })
+        .map(|(environment, ..)| environment)
+        .collect()
 }
 
 /// Whether the tests of a package are among those that are wanted.
@@ -269,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn beam_is_brought_for_the_tests_that_want_it() {
+    fn environments_are_made_for_the_tests_that_want_them() {
         #[derive(clap::Parser)]
         struct Cli {
             #[command(flatten)]
@@ -277,12 +299,15 @@ mod tests {
         }
         let wanted = |words: &[&str]| {
             let cli = <Cli as clap::Parser>::parse_from([&["test"], words].concat());
-            tests_package(&cli.args, "parallel-training")
+            let wanted = environments(&cli.args);
+            wanted.into_iter().map(|one| one.name).collect::<Vec<_>>()
         };
-        assert!(wanted(&[]));
-        assert!(wanted(&["-p", "x", "-p", "parallel-training"]));
-        assert!(!wanted(&["-p", "x"]));
-        assert!(!wanted(&["--exclude", "parallel-training"]));
+        assert_eq!(wanted(&[]), ["beam", "emulators"]);
+        assert_eq!(wanted(&["--no-beam"]), ["emulators"]);
+        assert_eq!(wanted(&["--no-emulators"]), ["beam"]);
+        assert_eq!(wanted(&["-p", "x", "-p", "tpu-training"]), ["emulators"]);
+        assert_eq!(wanted(&["-p", "x"]), [""; 0]);
+        assert_eq!(wanted(&["--exclude", "parallel-training"]), ["emulators"]);
     }
 
     #[test]

@@ -39,11 +39,20 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
         "--runs", required=True, metavar="FILE", help="one run a line, as `plan` prints them; - is stdin"
     )
     parser.add_argument("--out", required=True, metavar="PLACE", help="folder or URL for checkpoints and models")
+    parser.add_argument(
+        "--together",
+        type=int,
+        default=1,
+        metavar="N",
+        help="runs that a worker gets at once: with those of one program it is compiled once [%(default)s]",
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or tpu [%(default)s]")
     parser.add_argument("--plugin", metavar="FILE", help="a PJRT plugin, in place of the one that is found")
     parser.add_argument("--empty", action="store_true", help="answer without training, to measure what Beam costs")
     engines.add_worker_flags(parser, "parallel-training")
     arguments, beam_flags = parser.parse_known_args(argv)
+    if arguments.together < 1:
+        parser.error(f"--together {arguments.together}: expected 1 or more")
     for flag in ("program", "out", "result"):
         setattr(arguments, flag, engines.absolute(getattr(arguments, flag)))
     return arguments, beam_flags
@@ -72,6 +81,12 @@ def read_runs(path: str) -> list[str]:
     return [line for line in text.split("\n") if line.strip()]
 
 
+def elements(runs: list[str], together: int) -> list[str]:
+    """What is dealt out: so many lines at once, in the order of `plan`, where a program's runs stand
+    one after another."""
+    return ["\n".join(runs[first : first + together]) for first in range(0, len(runs), together)]
+
+
 # ANCHOR: pipeline
 def build(pipeline: beam.Pipeline, runs: list[str], arguments: argparse.Namespace) -> None:
     """Runs in, one result out. One line of steps with one sink: of two, Dask's runner would compute
@@ -79,7 +94,7 @@ def build(pipeline: beam.Pipeline, runs: list[str], arguments: argparse.Namespac
     train = engines.with_hints(beam.ParDo(RustWorker(worker_settings(arguments))), arguments)
     _ = (
         pipeline
-        | "Runs" >> beam.Create(runs, reshuffle=False)
+        | "Runs" >> beam.Create(elements(runs, arguments.together), reshuffle=False)
         | "One by one" >> beam.Reshuffle()
         | "Train" >> train
         | "Gather" >> beam.CombineGlobally(Gather(selection.result_of)).without_defaults()

@@ -29,9 +29,7 @@ use pjrt_runtime::Platform;
 use serde_json::Value;
 
 const NO_BEAM: &str = "needs: Apache Beam; cargo x test";
-const NO_EMULATORS: &str = "needs: emulators of object stores (moto); python3 -m venv \
-    .native/venv/emulators && .native/venv/emulators/bin/pip install --require-hashes -r \
-    ci/object-stores/requirements.txt";
+const NO_EMULATORS: &str = "needs: emulators of object stores (moto); cargo x test";
 const NO_SERVER: &str = "needs: chapter 1's program; cargo build --release --workspace";
 
 /// Longest time for a pipeline: a hang ends here.
@@ -415,6 +413,8 @@ fn a_cluster_finds_it_with_one_of_its_workers_killed(here: &Here) {
         &cluster.address,
         "--dask_npartitions",
         "6",
+        "--together",
+        "3",
     ];
     let mut child = scratch
         .sweep(here, &out, &engine)
@@ -536,6 +536,11 @@ fn what_cannot_be_run_is_told(here: &Here) {
     assert!(errors.contains("exit code"), "{errors}");
     assert!(errors.contains("/nowhere/plugin.so"), "{errors}");
     assert!(!scratch.path("result.json").exists());
+
+    let output = finish(&mut scratch.sweep(here, &scratch.out(), &["--together", "0"]));
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{errors}");
+    assert!(errors.contains("--together 0"), "{errors}");
 
     fs::write(scratch.path("runs.jsonl"), "\n\n").unwrap();
     let output = finish(&mut scratch.sweep(here, &scratch.out(), &[]));

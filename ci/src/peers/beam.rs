@@ -3,7 +3,8 @@
 //! Four questions, each with rows of its own: what a request costs from Python, what a pipeline
 //! costs that trains nothing, and what 18 trainings take more, once where all share their programs
 //! and once where there are six. Beam's local runner deals runs out before it begins, and our
-//! sweep gives the next one to whoever is free and has its program: the last question shows that.
+//! sweep gives the next one to whoever is free and has its program: the last question shows that,
+//! with runs dealt out one by one and with those of a program together.
 
 use std::{
     collections::BTreeMap,
@@ -44,6 +45,8 @@ const DEPENDS_ON: [&str; 6] = [
 ];
 /// Runs of a sweep.
 const RUNS: usize = 18;
+/// Runs of a program where there are six programs.
+const RUNS_OF_A_PROGRAM: usize = RUNS / 6;
 /// Requests of a round, where each does nothing.
 const EMPTY_RUNS: usize = 1000;
 
@@ -65,18 +68,19 @@ enum Who {
     EmptyJob,
     /// Our own sweep.
     Tokio(Grid),
-    /// The sweep on Beam.
-    Beam(Grid),
+    /// The sweep on Beam, so many runs dealt out at once.
+    Beam(Grid, usize),
 }
 
 impl Who {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Element,
         Self::EmptyJob,
         Self::Tokio(Grid::OneProgram),
-        Self::Beam(Grid::OneProgram),
+        Self::Beam(Grid::OneProgram, 1),
         Self::Tokio(Grid::SixPrograms),
-        Self::Beam(Grid::SixPrograms),
+        Self::Beam(Grid::SixPrograms, 1),
+        Self::Beam(Grid::SixPrograms, RUNS_OF_A_PROGRAM),
     ];
 
     /// Its row's id.
@@ -85,9 +89,10 @@ impl Who {
             Self::Element => "element",
             Self::EmptyJob => "empty-job",
             Self::Tokio(Grid::OneProgram) => "tokio-one-program",
-            Self::Beam(Grid::OneProgram) => "beam-one-program",
+            Self::Beam(Grid::OneProgram, _) => "beam-one-program",
             Self::Tokio(Grid::SixPrograms) => "tokio-six-programs",
-            Self::Beam(Grid::SixPrograms) => "beam-six-programs",
+            Self::Beam(Grid::SixPrograms, 1) => "beam-six-programs",
+            Self::Beam(Grid::SixPrograms, _) => "beam-six-programs-together",
         }
     }
 
@@ -96,15 +101,16 @@ impl Who {
             Self::Element => "A request to the worker, from Python",
             Self::EmptyJob => "A pipeline of 18 runs that train nothing",
             Self::Tokio(Grid::OneProgram) => "18 runs of one program: parallel-training sweep",
-            Self::Beam(Grid::OneProgram) => "The same on Beam",
+            Self::Beam(Grid::OneProgram, _) => "The same on Beam",
             Self::Tokio(Grid::SixPrograms) => "18 runs of six programs: parallel-training sweep",
-            Self::Beam(Grid::SixPrograms) => "The same on Beam",
+            Self::Beam(Grid::SixPrograms, 1) => "The same on Beam, dealt one by one",
+            Self::Beam(Grid::SixPrograms, _) => "The same on Beam, runs of a program together",
         }
     }
 
     fn grid(self) -> Grid {
         match self {
-            Self::Tokio(grid) | Self::Beam(grid) => grid,
+            Self::Tokio(grid) | Self::Beam(grid, _) => grid,
             Self::Element | Self::EmptyJob => Grid::OneProgram,
         }
     }
@@ -221,8 +227,10 @@ fn measure(setup: &Setup, who: &[Who], rounds: usize, file: &mut ResultFile, pro
         let row = row(setup, *who, rounds, result, file);
         file.rows.push(row);
     }
-    for grid in [Grid::OneProgram, Grid::SixPrograms] {
-        compare(file, Who::Tokio(grid).id(), Who::Beam(grid).id());
+    for beam in Who::ALL {
+        if let Who::Beam(grid, _) = beam {
+            compare(file, Who::Tokio(grid).id(), beam.id());
+        }
     }
     file.notes.push(format!(
         "whole commands, one after another, timed from start to exit: {rounds} rounds, order \
@@ -272,7 +280,7 @@ fn once(setup: &Setup, who: Who) -> Result<Finished, String> {
                 ..Finished::default()
             })
         }
-        Who::Beam(_) => Ok(Finished {
+        Who::Beam(..) => Ok(Finished {
             seconds: vec![ended.seconds],
             winner: Some(counts(&ended.last_line)?),
             versions: BTreeMap::new(),
@@ -327,7 +335,11 @@ fn start(setup: &Setup, who: Who, path: &dyn Fn(&str) -> PathBuf) -> Result<Ende
             (&setup.python, arguments)
         }
         Who::EmptyJob => (&setup.python, beam(&["--empty"])),
-        Who::Beam(_) => (&setup.python, beam(&["--device", "cpu"])),
+        Who::Beam(_, together) => {
+            let together = together.to_string();
+            let flags = ["--device", "cpu", "--together", &together];
+            (&setup.python, beam(&flags))
+        }
         Who::Tokio(_) => {
             let words = ["sweep", "--quiet", "--device", "cpu", "--threads", "1"];
             let slots = ["--slots", &cores];
@@ -393,7 +405,7 @@ fn row(
     result: Result<Vec<Finished>, String>,
     file: &mut ResultFile,
 ) -> Row {
-    let on_beam = matches!(who, Who::Beam(_) | Who::EmptyJob);
+    let on_beam = matches!(who, Who::Beam(..) | Who::EmptyJob);
     let describe = |row: Row| {
         row.with("engine", if on_beam { "apache-beam" } else { PACKAGE })
             .with("runs", who.items())
@@ -413,8 +425,11 @@ fn row(
     let mut row = describe(Row::ok(who.id(), who.label()))
         .with("rounds", rounds)
         .with("samples_per_round", 1);
-    if matches!(who, Who::Tokio(_) | Who::Beam(_)) {
+    if matches!(who, Who::Tokio(_) | Who::Beam(..)) {
         row = row.with("width", setup.width).with("epochs", setup.epochs);
+    }
+    if let Who::Beam(_, together) = who {
+        row = row.with("together", together);
     }
     if let Some(winner) = finished.iter().rev().find_map(|one| one.winner.as_deref()) {
         row = row.with("winner", winner);

@@ -18,9 +18,7 @@ use tpu_training::store::{
     Environment, ObjectFolder, ObjectUrl, Place, RemoteKind, Scheme, Store, StoreError,
 };
 
-const NEEDS: &str = "needs: emulators of object stores (moto); python3 -m venv \
-    .native/venv/emulators && .native/venv/emulators/bin/pip install --require-hashes -r \
-    ci/object-stores/requirements.txt";
+const NEEDS: &str = "needs: emulators of object stores (moto); cargo x test";
 
 const BUCKET: &str = "training-runs";
 

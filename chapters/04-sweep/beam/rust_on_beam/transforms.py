@@ -17,9 +17,9 @@ from rust_on_beam.worker_process import WatchedWorker, WorkerSettings
 
 # ANCHOR: dofn
 class RustWorker(beam.DoFn):
-    """Hands each element, a line of JSON, to a Rust process, and yields the row that comes back.
+    """Hands each line of an element, JSON, to a Rust process, and yields the row that comes back.
 
-    A failed element is a row, too: an exception would fail the whole pipeline.
+    What failed is a row, too: an exception would fail the whole pipeline.
     """
 
     def __init__(self, settings: WorkerSettings) -> None:
@@ -30,9 +30,10 @@ class RustWorker(beam.DoFn):
         self._worker = WatchedWorker(self._settings)
         self._worker.start()
 
-    def process(self, line: str) -> Iterator[Row]:
-        """Asks the process for one element."""
-        yield self._worker.row(line)
+    def process(self, lines: str) -> Iterator[Row]:
+        """Asks the process for one element, line by line."""
+        for line in lines.split("\n"):
+            yield self._worker.row(line)
 
     def teardown(self) -> None:
         """Ends the process. Where an engine leaves this out, it ends at the end of its input."""
