@@ -56,7 +56,7 @@ OURS = [
     "--runs=runs.jsonl",
     "--out=gs://BUCKET/runs",
     "--result=gs://BUCKET/result.json",
-    "--program=/usr/local/bin/parallel-training",
+    "--program=/opt/accelerators/bin/parallel-training",
 ]
 
 
