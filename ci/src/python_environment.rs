@@ -106,6 +106,10 @@ impl PythonEnvironment {
 
         let python = folder.join("bin/python");
         let mark = folder.join(self.mark());
+        if was_moved(&folder) {
+            self.make(root, &folder, quiet)?;
+            return Ok(python);
+        }
         let made_from = std::fs::read_to_string(&mark);
         if made_from.is_ok_and(|text| pins.iter().any(|(_, pins)| text == *pins))
             && python.is_file()
@@ -221,6 +225,20 @@ fn runs(program: &str) -> bool {
         .stderr(Stdio::null())
         .status()
         .is_ok_and(|status| status.success())
+}
+
+/// Whether an environment was made in another place, or under another name: then the programs in it
+/// look for their Python there. The first Python that notes the place is 3.11.
+fn was_moved(folder: &Path) -> bool {
+    let Ok(notes) = std::fs::read_to_string(folder.join("pyvenv.cfg")) else {
+        return false;
+    };
+    let place = notes.lines().find_map(|line| {
+        let (_, place) = line.strip_prefix("command = ")?.split_once(" -m venv ")?;
+        Some(place.strip_prefix("--clear ").unwrap_or(place))
+    });
+    let canonical = |place: &Path| std::fs::canonicalize(place).ok();
+    place.is_some_and(|place| canonical(Path::new(place)) != canonical(folder))
 }
 
 /// What an environment holds: names in pip's normal form with versions.
@@ -343,6 +361,27 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn an_environment_that_was_moved_is_noticed() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = home.path().join("linters");
+        std::fs::create_dir(&folder).unwrap();
+        assert!(!was_moved(&folder), "there is none");
+        let note = |place: &Path| {
+            let text = format!(
+                "home = /usr/bin\nversion = 3.11.7\ncommand = /usr/bin/python3 -m venv --clear {}\n",
+                place.display()
+            );
+            std::fs::write(folder.join("pyvenv.cfg"), text).unwrap();
+        };
+        note(&folder);
+        assert!(!was_moved(&folder));
+        note(&home.path().join("gone"));
+        assert!(was_moved(&folder));
+        std::fs::write(folder.join("pyvenv.cfg"), "home = /usr/bin\n").unwrap();
+        assert!(!was_moved(&folder), "an older Python notes no place");
     }
 
     #[test]
