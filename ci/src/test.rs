@@ -11,7 +11,7 @@ use anyhow::{Context, bail};
 use crate::{
     cargo,
     phases::Phases,
-    python_environment::BEAM,
+    python_environment::{BEAM, NOTEBOOKS, PythonEnvironment},
     setup,
     test_output::{Skip, Tally},
 };
@@ -39,6 +39,10 @@ pub struct Args {
     /// skipped.
     #[arg(long)]
     no_beam: bool,
+    /// Do not fetch Jupyter; where it is not there already, the tests that execute notebooks are
+    /// skipped.
+    #[arg(long)]
+    no_notebooks: bool,
     /// Goes to the test programs, e.g. a filter.
     #[arg(last = true)]
     arguments: Vec<String>,
@@ -56,10 +60,15 @@ pub fn run(args: Args, root: &Path) -> anyhow::Result<ExitCode> {
         .filter_map(|(flag, unwanted)| (!unwanted).then_some(flag))
         .collect();
     phases.time("setup", || setup::ensure(root, &also))?;
-    if !args.no_beam && tests_package(&args, "parallel-training") {
+    for Wanted {
+        phase,
+        what,
+        environment,
+    } in wanted(&args)
+    {
         // A machine without Python's venv, or without a network, tests all the rest.
-        if let Err(error) = phases.time("beam", || BEAM.ready(root, false)) {
-            eprintln!("left out: no Apache Beam: {error:#}");
+        if let Err(error) = phases.time(phase, || environment.ready(root, false)) {
+            eprintln!("left out: no {what}: {error:#}");
         }
     }
 
@@ -90,6 +99,33 @@ pub fn run(args: Args, root: &Path) -> anyhow::Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// An environment that some tests want.
+struct Wanted {
+    phase: &'static str,
+    what: &'static str,
+    environment: PythonEnvironment,
+}
+
+/// The environments for the packages that are tested.
+fn wanted(args: &Args) -> Vec<Wanted> {
+    let mut wanted = Vec::new();
+    if !args.no_beam && tests_package(args, "parallel-training") {
+        wanted.push(Wanted {
+            phase: "beam",
+            what: "Apache Beam",
+            environment: BEAM,
+        });
+    }
+    if !args.no_notebooks && tests_package(args, "x") {
+        wanted.push(Wanted {
+            phase: "jupyter",
+            what: "Jupyter",
+            environment: NOTEBOOKS,
+        });
+    }
+    wanted
 }
 
 /// Whether the tests of a package are among those that are wanted.
@@ -269,20 +305,21 @@ mod tests {
     }
 
     #[test]
-    fn beam_is_brought_for_the_tests_that_want_it() {
+    fn environments_are_brought_for_the_tests_that_want_them() {
         #[derive(clap::Parser)]
         struct Cli {
             #[command(flatten)]
             args: Args,
         }
-        let wanted = |words: &[&str]| {
+        let brought = |words: &[&str]| -> Vec<&str> {
             let cli = <Cli as clap::Parser>::parse_from([&["test"], words].concat());
-            tests_package(&cli.args, "parallel-training")
+            wanted(&cli.args).iter().map(|one| one.phase).collect()
         };
-        assert!(wanted(&[]));
-        assert!(wanted(&["-p", "x", "-p", "parallel-training"]));
-        assert!(!wanted(&["-p", "x"]));
-        assert!(!wanted(&["--exclude", "parallel-training"]));
+        assert_eq!(brought(&[]), ["beam", "jupyter"]);
+        assert_eq!(brought(&["-p", "x"]), ["jupyter"]);
+        assert_eq!(brought(&["-p", "parallel-training"]), ["beam"]);
+        assert_eq!(brought(&["--exclude", "parallel-training"]), ["jupyter"]);
+        assert_eq!(brought(&["--no-beam", "--no-notebooks"]), [""; 0]);
     }
 
     #[test]
