@@ -7,6 +7,8 @@ A notebook is made for a hosted runtime with a GPU or a TPU and nothing else: it
 the repository, measures one chapter on the device, and shows the book's charts with the figures. The
 same input gives the same bytes: cells have fixed ids, and no output is kept.
 
+`cargo x notebooks` looks at what --check looks at, and then executes them all on the CPU.
+
 Needs Python 3.9 or newer, and no package.
 """
 
@@ -73,7 +75,7 @@ CHAPTERS = (
         question="Does the training that ran on two cores of a CPU run on a TPU without a changed line?",
         package="tpu-training",
         device="tpu",
-        runtime="a TPU (for a GPU set DEVICE to cuda and SETUP to --cuda, and leave PJRT_DEVICE out)",
+        runtime='a TPU (for a GPU write "cuda" for DEVICE, "--cuda" for SETUP and {} for ENVIRONMENT)',
         setup="--tpu",
         environment={"PJRT_DEVICE": "TPU"},
         also=(),
@@ -96,15 +98,16 @@ CHAPTERS = (
 )
 
 HELPERS = '''\
-import os
+import json
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
 from IPython.display import HTML, display
 
 # Rust's installer puts cargo there; nothing else of the environment changes.
-os.environ["PATH"] = str(Path.home() / ".cargo/bin") + os.pathsep + os.environ["PATH"]
+os.environ["PATH"] += os.pathsep + str(Path.home() / ".cargo/bin")
 os.environ.update(ENVIRONMENT)
 
 
@@ -122,8 +125,9 @@ def run(command, folder="."):
 
 INSTALL = f'''\
 # Rust itself; the checkout pins everything else. A C++ compiler, Python and pip are on hosted runtimes.
-run("curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs"
-    " | sh -s -- -y --no-modify-path --profile minimal --default-toolchain {TOOLCHAIN}")
+if shutil.which("cargo") is None:
+    run("curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs"
+        " | sh -s -- -y --no-modify-path --profile minimal --default-toolchain {TOOLCHAIN}")
 if not CHECKOUT.exists():
     run(f"git clone --depth 1 {{REPOSITORY}} {{CHECKOUT}}")
 run("cargo x doctor", CHECKOUT)
@@ -144,16 +148,17 @@ for page in PAGES:
 '''
 
 RESULTS = '''\
-import json
-
 # What was measured on which device: a chapter that fell back to the CPU would be seen here.
+results = {}
 for file in sorted((CHECKOUT / "results-local" / CHAPTER).glob("*/*.json")):
     result = json.loads(file.read_text(encoding="utf-8"))
-    if "measurement" not in result:
-        continue  # a summary, not a result file
+    if "measurement" in result:  # else a summary, not a result file
+        results[file.stem] = result
+assert results, "no result file: was the chapter measured?"
+for name, result in results.items():
     devices = sorted({str(row["workload"].get("device", "not named")) for row in result["rows"]})
     kinds = sorted({row["status"] for row in result["rows"]})
-    print(f"{file.stem}: {len(result['rows'])} rows, device {', '.join(devices)}, {', '.join(kinds)}")
+    print(f"{name}: {len(result['rows'])} rows, device {', '.join(devices)}, {', '.join(kinds)}")
 '''
 
 
@@ -169,12 +174,18 @@ def cells(chapter: Chapter) -> list[tuple[str, str]]:
     """Kind and text of each cell."""
     settings = "\n".join(
         [
+            "import os",
+            "",
             "# The address of the repository, or of your copy of it.",
             'REPOSITORY = "https://github.com/OWNER/REPOSITORY"',
             "",
+            "# The second value counts, unless the environment has the variable: a test has, to try this on a CPU.",
+            f'DEVICE = os.environ.get("NOTEBOOK_DEVICE", "{chapter.device}")',
+            f'SETUP = os.environ.get("NOTEBOOK_SETUP", "{chapter.setup}")',
+            "# --quick shows that it works; an empty text gives figures to rely on, in much more time.",
+            'LEARN = os.environ.get("NOTEBOOK_LEARN", "--quick")',
+            "",
             f'CHAPTER = "{chapter.name}"',
-            f'DEVICE = "{chapter.device}"',
-            f'SETUP = "{chapter.setup}"',
             f"ENVIRONMENT = {chapter.environment!r}",
             f"PAGES = {list(chapter.pages)!r}",
         ]
@@ -185,24 +196,26 @@ def cells(chapter: Chapter) -> list[tuple[str, str]]:
             f"# {chapter.title}\n\n{chapter.question}\n\n"
             f"Choose {chapter.runtime} as the runtime. Set `REPOSITORY` below, then run the cells from top to "
             "bottom. Building takes some minutes, measuring too.\n\n"
-            "This notebook was written beside the book and **has not been executed** by its authors: no hosted "
-            "runtime was at hand. It keeps no output."
+            "A test executes this notebook on a CPU (`cargo x notebooks`), with `cpu` for the device, where Rust "
+            "and a checkout are there already. **Nobody has executed it on a hosted runtime**, neither on a GPU nor "
+            "on a TPU: none was at hand. It keeps no output."
         ),
         code(settings),
         code(HELPERS),
         markdown(
             f"## Predict first\n\n{chapter.prediction}\n\nWrite the number down here, in this cell, before you go on:\n\n> "
         ),
-        markdown("## Install\n\nRust into your home folder, the repository beside this notebook, the rest into the checkout."),
+        markdown("## Install\n\nRust into your home folder, the repository beside this notebook, the rest into the checkout. What "
+            "is there already is taken as it is."),
         code('CHECKOUT = Path("checkout").resolve()\n' + INSTALL),
         code('run(f"cargo x setup {SETUP}".strip(), CHECKOUT)'),
         markdown(
-            "## Measure\n\nThe device is named, so that nothing falls back in silence: without it the program ends with "
-            "exit code 3 and says what is missing. `--quick` shows that it works; leave it out for figures to rely on."
+            "## Measure\n\nThe device is named, so that nothing falls back in silence: where it is missing, the program ends with "
+            "exit code 3 and says what is missing."
         ),
         code(
             f'run("cargo build --release {packages}", CHECKOUT)\n'
-            f'run(f"cargo run --release -p {chapter.package} -- learn --quick --device {{DEVICE}}"\n'
+            f'run(f"cargo run --release -p {chapter.package} -- learn {{LEARN}} --device {{DEVICE}}"\n'
             '    f" --out results-local/{CHAPTER}", CHECKOUT)'
         ),
         code(RESULTS),

@@ -40,13 +40,17 @@ pub fn programs<'a>(verb: &str, names: impl IntoIterator<Item = &'a str>, root: 
     command
 }
 
+/// Where cargo builds.
+pub fn target(root: &Path) -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR")
+        .filter(|folder| !folder.is_empty())
+        .map_or_else(|| root.join("target"), |folder| root.join(folder))
+}
+
 /// Where a release build puts the program of a package.
 pub fn program(root: &Path, package: &str) -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR")
-        .filter(|folder| !folder.is_empty())
-        .map_or_else(|| root.join("target"), |folder| root.join(folder));
     let name = format!("{package}{}", std::env::consts::EXE_SUFFIX);
-    target.join("release").join(name)
+    target(root).join("release").join(name)
 }
 
 /// Runs it to its end, output passed through.

@@ -68,7 +68,11 @@ pub fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     Ok(conclude(&checks, args.required))
 }
 
-fn chosen(names: &[String]) -> anyhow::Result<Vec<&'static Chapter>> {
+/// The chapters of these names; all, if there are none.
+///
+/// # Errors
+/// If a name is no chapter's.
+pub fn chosen(names: &[String]) -> anyhow::Result<Vec<&'static Chapter>> {
     let known = |name: &&String| CHAPTERS.iter().any(|chapter| chapter.name == **name);
     if let Some(name) = names.iter().find(|name| !known(name)) {
         let all: Vec<&str> = CHAPTERS.iter().map(|chapter| chapter.name).collect();

@@ -5,7 +5,7 @@
 //! two commands of the README, `book` renders and checks the book, `browser` opens it, `outputs`
 //! refreshes what it shows of commands, `peers` measures
 //! other stacks, `pack` makes a folder that measures on a machine without cargo, `chaos` kills
-//! sweeps and sees what is lost, `results` tells which results are stale and takes a reader's
+//! sweeps and sees what is lost, `notebooks` executes the companion notebooks, `results` tells which results are stale and takes a reader's
 //! among the published ones, `tidy` checks the project's own rules; `dry-run` goes through
 //! every chapter on made-up data, `smoke` looks where not every machine can; `containers`,
 //! `workflows`, `deny` and `publishable` check what the project is shipped with, `bump` looks for
@@ -14,7 +14,7 @@
 //! - [`native_pins`], [`pip`], [`wheel`], [`installed`], [`disk`]: the steps of a set-up
 //! - [`libtorch`], [`pjrt`], [`engine_library`]: what the user brings instead
 //! - [`gpu`]: whether there is one, and the libtorch that it takes
-//! - [`python_environment`]: virtual environments from pins, for peers and for Apache Beam
+//! - [`python_environment`]: virtual environments from pins, for peers, Apache Beam and Jupyter
 //! - [`toolchain`]: the programs of the machine, and the command that installs each
 //! - [`bundle`], [`checksums`]: a set-up that is carried to a machine without a network
 //! - [`linters`], [`cargo_tool`], [`verdict`]: other people's programs that check, and what came of it
@@ -48,6 +48,7 @@ mod learn;
 mod libtorch;
 mod linters;
 mod native_pins;
+mod notebooks;
 mod outputs;
 mod pack;
 mod peers;
@@ -109,6 +110,8 @@ enum Command {
     Pack(pack::Args),
     /// Kill sweeps of chapter 4 at random moments, and see whether anything is lost.
     Chaos(chaos::Args),
+    /// Check the companion notebooks, and execute them on the CPU.
+    Notebooks(notebooks::Args),
     /// Check the project's own rules, formatting and lints.
     Tidy(tidy::Args),
     /// Go the whole way of every chapter on made-up data, in seconds.
@@ -145,6 +148,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Peers(args) => peers::run(args, root),
         Command::Pack(args) => pack::run(&args, root),
         Command::Chaos(args) => chaos::run(&args, root),
+        Command::Notebooks(args) => notebooks::run(&args, root),
         Command::Tidy(args) => tidy::run(args, root),
         Command::DryRun(args) => dry_run::run(&args, root),
         Command::Smoke(args) => smoke::run(&args, root),

@@ -70,6 +70,20 @@ pub const EMULATORS: PythonEnvironment = PythonEnvironment {
     command: "cargo x test",
 };
 
+/// Jupyter without its pages: nbconvert and a kernel, which execute the companion notebooks.
+pub const NOTEBOOKS: PythonEnvironment = PythonEnvironment {
+    name: "notebooks",
+    pins: &[
+        ("3.11", NOTEBOOKS_PINS),
+        ("3.12", NOTEBOOKS_PINS),
+        ("3.13", NOTEBOOKS_PINS),
+    ],
+    size: "140 MB on disk",
+    linux_only: false,
+    howto: "ci/notebooks/README.md",
+    command: "cargo x notebooks",
+};
+
 /// Programs that check Dockerfiles and workflows. Their wheels hold programs, and fit any Python 3.
 pub const LINTERS: PythonEnvironment = PythonEnvironment {
     name: "linters",
@@ -84,6 +98,7 @@ pub const LINTERS: PythonEnvironment = PythonEnvironment {
 pub const LINTERS_PINS: &str = "ci/linters/requirements.txt";
 
 const BEAM_PINS: &str = "chapters/04-sweep/beam/requirements.txt";
+const NOTEBOOKS_PINS: &str = "ci/notebooks/requirements.txt";
 
 impl PythonEnvironment {
     /// The environment's Python, after making the environment if it is missing or was
@@ -347,7 +362,7 @@ mod tests {
     #[test]
     fn the_committed_pins_have_hashes() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        for environment in [PEERS, BEAM, EMULATORS] {
+        for environment in [PEERS, BEAM, EMULATORS, NOTEBOOKS] {
             for (_, pins) in environment.read_pins(&root).unwrap() {
                 let packages = pins.lines().filter(|line| pin(line).is_some()).count();
                 assert!(packages > 20, "{packages} packages");

@@ -11,7 +11,7 @@ use anyhow::{Context, bail};
 use crate::{
     cargo,
     phases::Phases,
-    python_environment::{BEAM, EMULATORS, PythonEnvironment},
+    python_environment::{BEAM, EMULATORS, NOTEBOOKS, PythonEnvironment},
     setup,
     test_output::{Skip, Tally},
 };
@@ -43,6 +43,10 @@ pub struct Args {
     /// skipped.
     #[arg(long)]
     no_emulators: bool,
+    /// Do not fetch Jupyter; where it is not there already, the tests that execute notebooks are
+    /// skipped.
+    #[arg(long)]
+    no_notebooks: bool,
     /// Goes to the test programs, e.g. a filter.
     #[arg(last = true)]
     arguments: Vec<String>,
@@ -98,13 +102,14 @@ pub fn run(args: Args, root: &Path) -> anyhow::Result<ExitCode> {
 
 /// The environments that the wanted tests start programs of.
 fn environments(args: &Args) -> Vec<PythonEnvironment> {
-    let all: [(_, _, &[_]); 2] = [
+    let all: [(_, _, &[_]); 3] = [
         (BEAM, args.no_beam, &["parallel-training"]),
         (
             EMULATORS,
             args.no_emulators,
             &["tpu-training", "parallel-training"],
         ),
+        (NOTEBOOKS, args.no_notebooks, &["x"]),
     ];
     all.into_iter()
         .filter(|(_, unwanted, packages)| {
@@ -297,17 +302,23 @@ mod tests {
             #[command(flatten)]
             args: Args,
         }
-        let wanted = |words: &[&str]| {
+        let brought = |words: &[&str]| -> Vec<&str> {
             let cli = <Cli as clap::Parser>::parse_from([&["test"], words].concat());
             let wanted = environments(&cli.args);
-            wanted.into_iter().map(|one| one.name).collect::<Vec<_>>()
+            wanted.into_iter().map(|one| one.name).collect()
         };
-        assert_eq!(wanted(&[]), ["beam", "emulators"]);
-        assert_eq!(wanted(&["--no-beam"]), ["emulators"]);
-        assert_eq!(wanted(&["--no-emulators"]), ["beam"]);
-        assert_eq!(wanted(&["-p", "x", "-p", "tpu-training"]), ["emulators"]);
-        assert_eq!(wanted(&["-p", "x"]), [""; 0]);
-        assert_eq!(wanted(&["--exclude", "parallel-training"]), ["emulators"]);
+        assert_eq!(brought(&[]), ["beam", "emulators", "notebooks"]);
+        assert_eq!(brought(&["--no-beam"]), ["emulators", "notebooks"]);
+        assert_eq!(brought(&["--no-emulators", "--no-notebooks"]), ["beam"]);
+        assert_eq!(
+            brought(&["-p", "x", "-p", "tpu-training"]),
+            ["emulators", "notebooks"]
+        );
+        assert_eq!(brought(&["-p", "datasets"]), [""; 0]);
+        assert_eq!(
+            brought(&["--exclude", "parallel-training"]),
+            ["emulators", "notebooks"]
+        );
     }
 
     #[test]
