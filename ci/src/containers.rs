@@ -1,19 +1,33 @@
 //! `cargo x containers`: checks, builds and runs the images of `docker/`.
 //!
-//! Checking needs no container engine. Building takes docker with its daemon, podman or
+//! Checking the files needs no container engine. Building takes docker with its daemon, podman or
 //! buildah, whichever is here; without one it is skipped and says what would bring one.
+//!
+//! - [`image`]: which images there are, and the device that each can use
+//! - [`engine`]: the programs that build and run them
+//! - [`stand_in`]: bases that are made here, where no registry can be reached
+//! - [`check`]: what an image must do on this machine
+//! - [`rules`]: what hadolint does not know of this project
 
+mod check;
+mod engine;
+mod image;
 mod rules;
+mod stand_in;
 
 use std::{
     path::{Path, PathBuf},
-    process::{Command, ExitCode, Stdio},
+    process::{Command, ExitCode},
 };
 
 use accel::checkout;
 use anyhow::{Context, bail};
-use clap::{Subcommand, ValueEnum};
+use clap::Subcommand;
 
+use self::{
+    engine::{Build, Engine, NO_ENGINE},
+    image::Image,
+};
 use crate::{
     cargo, linters, tidy,
     verdict::{self, Verdict, conclude},
@@ -38,6 +52,8 @@ enum Action {
     Build(BuildArgs),
     /// Run an image: without arguments, the quick run of its chapter.
     Run(RunArgs),
+    /// Build images, run each without a network, and judge what it says.
+    Check(CheckArgs),
 }
 
 #[derive(clap::Args)]
@@ -46,8 +62,12 @@ struct BuildArgs {
     #[arg(value_enum)]
     image: Image,
     /// Another value for an ARG of the Dockerfile: a base by digest, a mirror.
-    #[arg(long, value_name = "NAME=VALUE")]
+    #[arg(long, value_name = "NAME=VALUE", value_parser = build_arg)]
     build_arg: Vec<String>,
+    /// Where no registry can be reached: bases that are made here, by debootstrap and out of this
+    /// machine's Rust. To see that it builds, not to be published.
+    #[arg(long)]
+    stand_in: bool,
     /// The image's name.
     #[arg(long)]
     tag: Option<String>,
@@ -84,138 +104,29 @@ struct RunArgs {
     arguments: Vec<String>,
 }
 
-/// The images, one a target.
-#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
-enum Image {
-    /// Chapter 1 on the CPU.
-    Cpu,
-    /// Chapter 2 on an NVIDIA GPU.
-    Gpu,
-    /// Chapters 3 and 4 on a TPU.
-    Tpu,
-    /// A worker of the Beam pipeline, with XLA for the CPU.
-    Beam,
-    /// The same with XLA for NVIDIA GPUs.
-    BeamGpu,
-    /// The same with XLA for TPUs.
-    BeamTpu,
-    /// The same as `beam` with Dask, for a cluster of one's own.
-    BeamDask,
+#[derive(clap::Args)]
+struct CheckArgs {
+    /// Which images.
+    #[arg(value_enum, required = true)]
+    image: Vec<Image>,
+    /// Another value for an ARG of the Dockerfiles: a base by digest, a mirror.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = build_arg)]
+    build_arg: Vec<String>,
+    /// As `build --stand-in`.
+    #[arg(long)]
+    stand_in: bool,
+    /// What cannot be done here is a failure.
+    #[arg(long)]
+    required: bool,
+    /// Goes to the engine's build command.
+    #[arg(last = true)]
+    arguments: Vec<String>,
 }
 
-impl Image {
-    fn name(self) -> String {
-        let value = self.to_possible_value();
-        value.map_or_else(String::new, |value| value.get_name().to_owned())
-    }
-
-    fn file(self) -> &'static str {
-        match self {
-            Self::Cpu => "docker/Dockerfile.cpu",
-            Self::Gpu => "docker/Dockerfile.gpu",
-            Self::Tpu => "docker/Dockerfile.tpu",
-            Self::Beam | Self::BeamGpu | Self::BeamTpu | Self::BeamDask => "docker/Dockerfile.beam",
-        }
-    }
-
-    /// What tells images of one Dockerfile apart.
-    fn build_args(self) -> &'static [&'static str] {
-        match self {
-            Self::BeamGpu => &["DEVICE=cuda"],
-            Self::BeamTpu => &["DEVICE=tpu"],
-            Self::BeamDask => &["PYTHON_PACKAGES=dask"],
-            Self::Cpu | Self::Gpu | Self::Tpu | Self::Beam => &[],
-        }
-    }
-
-    fn tag(self) -> String {
-        format!("hardware-accelerators/{}:dev", self.name())
-    }
-
-    /// What the engine must be told so that the program sees the device.
-    fn device_arguments(self, engine: Engine) -> &'static [&'static str] {
-        match (self, engine) {
-            (Self::Gpu | Self::BeamGpu, Engine::Docker) => &["--gpus", "all"],
-            (Self::Gpu | Self::BeamGpu, _) => &["--device", "nvidia.com/gpu=all"],
-            // As Google's documentation of TPU machines has it.
-            (Self::Tpu | Self::BeamTpu, _) => &["--privileged", "--network", "host"],
-            _ => &[],
-        }
-    }
-}
-
-/// A program that builds images.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Engine {
-    /// docker, with a daemon that answers.
-    Docker,
-    /// podman, which needs no daemon.
-    Podman,
-    /// buildah, which builds and does not run what is built.
-    Buildah,
-}
-
-const NO_ENGINE: &str = "docker with a running daemon, podman or buildah; on Debian and Ubuntu `apt-get install -y podman`";
-
-impl Engine {
-    fn program(self) -> &'static str {
-        match self {
-            Self::Docker => "docker",
-            Self::Podman => "podman",
-            Self::Buildah => "buildah",
-        }
-    }
-
-    /// The first that works here. A docker without its daemon does not.
-    fn find(among: &[Engine]) -> Option<Engine> {
-        among.iter().copied().find(|engine| {
-            let question: &[&str] = match engine {
-                Self::Docker => &["info"],
-                Self::Podman | Self::Buildah => &["--version"],
-            };
-            let mut command = Command::new(engine.program());
-            command.args(question);
-            command
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(Stdio::null());
-            command.status().is_ok_and(|status| status.success())
-        })
-    }
-
-    fn build(self, args: &BuildArgs, root: &Path) -> Command {
-        let mut command = Command::new(self.program());
-        command.current_dir(root).arg("build");
-        match self {
-            Self::Docker => {}
-            // The other format drops SHELL and HEALTHCHECK.
-            Self::Podman | Self::Buildah => {
-                command.args(["--format", "docker", "--layers"]);
-            }
-        }
-        command.args(["--file", args.image.file()]);
-        let tag = args.tag.clone().unwrap_or_else(|| args.image.tag());
-        command.args(["--tag", &tag]);
-        let commit = checkout::commit(root);
-        if let Some(commit) = commit.filter(|commit| !commit.dirty) {
-            command.args(["--build-arg", &format!("REVISION={}", commit.id)]);
-        }
-        let own = args.image.build_args().iter().copied();
-        for value in own.chain(args.build_arg.iter().map(String::as_str)) {
-            command.args(["--build-arg", value]);
-        }
-        command.args(&args.arguments).arg(".");
-        command
-    }
-
-    fn run(self, args: &RunArgs) -> Command {
-        let mut command = Command::new(self.program());
-        command.args(["run", "--rm"]);
-        command.args(args.image.device_arguments(self));
-        command.args(&args.engine_arg);
-        command.arg(args.tag.clone().unwrap_or_else(|| args.image.tag()));
-        command.args(&args.arguments);
-        command
+fn build_arg(text: &str) -> Result<String, String> {
+    match text.contains('=') {
+        true => Ok(text.to_owned()),
+        false => Err("expected NAME=VALUE".to_owned()),
     }
 }
 
@@ -226,37 +137,88 @@ impl Engine {
 pub fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     match &args.command {
         Action::Lint { required } => Ok(conclude(&lint(root)?, *required)),
-        Action::Build(args) => {
-            for value in &args.build_arg {
-                if !value.contains('=') {
-                    bail!("--build-arg {value}: expected NAME=VALUE");
-                }
-            }
-            let engines = [Engine::Docker, Engine::Podman, Engine::Buildah];
-            let command = Engine::find(&engines).map(|engine| engine.build(args, root));
-            let name = format!("build {}", args.image.name());
-            engine(name, command, args.dry_run, args.required)
-        }
-        Action::Run(args) => {
-            // buildah does not run images.
-            let command = Engine::find(&[Engine::Docker, Engine::Podman]);
-            let command = command.map(|engine| engine.run(args));
-            let name = format!("run {}", args.image.name());
-            engine(name, command, args.dry_run, args.required)
-        }
+        Action::Build(args) => build(args, root),
+        Action::Run(args) => run_image(args),
+        Action::Check(args) => check_images(args, root),
     }
 }
 
-fn engine(
-    name: String,
-    command: Option<Command>,
-    dry_run: bool,
-    required: bool,
-) -> anyhow::Result<ExitCode> {
-    let Some(mut command) = command else {
-        let skipped = Verdict::Skipped(NO_ENGINE.to_owned());
-        return Ok(conclude(&[(name, skipped)], required));
+fn build(args: &BuildArgs, root: &Path) -> anyhow::Result<ExitCode> {
+    let end = |verdict| {
+        let name = format!("build {}", args.image.name());
+        Ok(conclude(&[(name, verdict)], args.required))
     };
+    let Some(engine) = Engine::find(&Engine::BUILDERS) else {
+        return end(Verdict::Skipped(NO_ENGINE.to_owned()));
+    };
+    if args.stand_in && !args.dry_run {
+        let verdict = stand_in::make(args.image, engine, &args.arguments, root)?;
+        if verdict != Verdict::Passed {
+            return end(verdict);
+        }
+    }
+    let tag = args.tag.clone().unwrap_or_else(|| args.image.tag());
+    let source = Source {
+        stand_in: args.stand_in,
+        build_args: &args.build_arg,
+        arguments: &args.arguments,
+    };
+    let command = build_command(args.image, &tag, &source, engine, root);
+    run_to_end(command, args.dry_run)
+}
+
+/// What the images are built from, beside the files.
+struct Source<'a> {
+    /// Bases that were made here, in place of a registry's.
+    stand_in: bool,
+    build_args: &'a [String],
+    arguments: &'a [String],
+}
+
+fn build_command(image: Image, tag: &str, source: &Source, engine: Engine, root: &Path) -> Command {
+    let mut build_args = Vec::new();
+    let commit = checkout::commit(root);
+    if let Some(commit) = commit.filter(|commit| !commit.dirty) {
+        build_args.push(format!("REVISION={}", commit.id));
+    }
+    let own = image.build_args().iter();
+    build_args.extend(own.map(|&value| value.to_owned()));
+    let mut arguments = source.arguments.to_owned();
+    if source.stand_in {
+        build_args.extend(stand_in::build_args(image));
+        arguments = stand_in::with_no_registry(engine, &arguments);
+    }
+    // The user's come last: of two with one name, the engine takes the later.
+    build_args.extend_from_slice(source.build_args);
+    let build = Build {
+        file: Path::new(image.file()),
+        context: Path::new("."),
+        tag,
+        build_args: &build_args,
+        arguments: &arguments,
+    };
+    engine.build(&build, root)
+}
+
+fn run_image(args: &RunArgs) -> anyhow::Result<ExitCode> {
+    // buildah does not run images.
+    let Some(engine) = Engine::find(&[Engine::Docker, Engine::Podman]) else {
+        let name = format!("run {}", args.image.name());
+        let skipped = Verdict::Skipped(NO_ENGINE.to_owned());
+        return Ok(conclude(&[(name, skipped)], args.required));
+    };
+    let accelerator = args.image.accelerator();
+    let is_here = accelerator.is_some_and(|accelerator| accelerator.is_here());
+    if let Some(accelerator) = accelerator.filter(|_| !is_here) {
+        eprintln!("{}: the container gets none", accelerator.absence());
+    }
+    let mut command = engine.run(args.image, is_here, &args.engine_arg);
+    command.arg(args.tag.clone().unwrap_or_else(|| args.image.tag()));
+    command.args(&args.arguments);
+    run_to_end(command, args.dry_run)
+}
+
+fn run_to_end(mut command: Command, dry_run: bool) -> anyhow::Result<ExitCode> {
     if dry_run {
         println!("{}", cargo::words(&command));
         return Ok(ExitCode::SUCCESS);
@@ -265,6 +227,55 @@ fn engine(
     // What runs in a container has our exit codes.
     let code = status.code().and_then(|code| u8::try_from(code).ok());
     Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+fn check_images(args: &CheckArgs, root: &Path) -> anyhow::Result<ExitCode> {
+    let mut checks = Vec::new();
+    for &image in &args.image {
+        let name = image.name();
+        let Some(engine) = Engine::find(&Engine::BUILDERS) else {
+            checks.push((name, Verdict::Skipped(NO_ENGINE.to_owned())));
+            continue;
+        };
+        let mut built = Verdict::Passed;
+        if args.stand_in {
+            built = stand_in::make(image, engine, &args.arguments, root)?;
+        }
+        if built == Verdict::Passed {
+            let source = Source {
+                stand_in: args.stand_in,
+                build_args: &args.build_arg,
+                arguments: &args.arguments,
+            };
+            let mut command = build_command(image, &image.tag(), &source, engine, root);
+            built = verdict::of_status(cargo::status(&mut command)?);
+        }
+        let is_built = built == Verdict::Passed;
+        checks.push((format!("{name}: build"), built));
+        if !is_built {
+            continue;
+        }
+        let here = image.accelerator().filter(|device| device.is_here());
+        for look in check::looks(image, here) {
+            let verdict = match engine.runs() {
+                false => Verdict::Skipped("docker or podman; buildah runs no image".to_owned()),
+                true => {
+                    look.judge(look.command(without_network(engine, image, here), &image.tag()))?
+                }
+            };
+            checks.push((format!("{name}: {}", look.shows), verdict));
+        }
+    }
+    Ok(conclude(&checks, args.required))
+}
+
+/// What is in an image is enough; a TPU's container alone has the host's network.
+fn without_network(engine: Engine, image: Image, here: Option<image::Accelerator>) -> Command {
+    let none = match here {
+        Some(image::Accelerator::Tpu) => vec![],
+        _ => vec!["--network".to_owned(), "none".to_owned()],
+    };
+    engine.run(image, here.is_some(), &none)
 }
 
 fn lint(root: &Path) -> anyhow::Result<Vec<(String, Verdict)>> {
@@ -315,6 +326,8 @@ fn dockerfiles(root: &Path) -> anyhow::Result<Vec<PathBuf>> {
 
 #[cfg(test)]
 mod tests {
+    use clap::ValueEnum;
+
     use super::*;
 
     #[test]
@@ -338,6 +351,23 @@ mod tests {
         for file in dockerfiles(&root).unwrap() {
             let text = std::fs::read_to_string(root.join(&file)).unwrap();
             assert_eq!(rules::check(&file, &text), Vec::<String>::new());
+        }
+    }
+
+    #[test]
+    fn the_clusters_image_is_ours_and_its_ports_are_of_this_machine_alone() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let text = std::fs::read_to_string(root.join("docker/compose.yaml")).unwrap();
+        let image = format!("${{ACCELERATORS_IMAGE:-{}}}", Image::BeamDask.tag());
+        assert!(text.contains(&image), "{image}");
+        let ports: Vec<&str> = (text.lines())
+            .skip_while(|line| line.trim() != "ports:")
+            .skip(1)
+            .take_while(|line| line.trim().starts_with("- "))
+            .collect();
+        assert_eq!(ports.len(), 2);
+        for port in ports {
+            assert!(port.trim().starts_with("- \"127.0.0.1:"), "{port}");
         }
     }
 }

@@ -53,7 +53,7 @@ enum Plan {
 }
 
 /// Variables that a Dataflow job takes, and what stands in each.
-const DATAFLOW: [(&str, &str); 4] = [
+const DATAFLOW: [(&str, &str); 5] = [
     ("DATAFLOW_PROJECT", "the project that pays"),
     ("DATAFLOW_REGION", "where it runs, such as us-central1"),
     ("DATAFLOW_BUCKET", "gs:// folder for its files"),
@@ -61,11 +61,14 @@ const DATAFLOW: [(&str, &str); 4] = [
         "DATAFLOW_IMAGE",
         "the image of docker/Dockerfile.beam in a registry",
     ),
+    // What is pinned for the tests has no part of Google's in it.
+    (
+        "DATAFLOW_PYTHON",
+        "a Python with apache-beam[gcp], both in the image's versions",
+    ),
 ];
 /// The script that starts chapter 4's pipeline.
 const PIPELINE: &str = "chapters/04-sweep/beam/sweep.py";
-/// The Python that has Apache Beam.
-const BEAM_PYTHON: &str = ".native/venv/beam/bin/python";
 /// Where the image of docker/Dockerfile.beam has the program.
 const PROGRAM_IN_IMAGE: &str = "/opt/accelerators/bin/parallel-training";
 /// Where the archive of the crate xla was unpacked.
@@ -162,13 +165,13 @@ fn plan(subject: Subject, root: &Path, out: &Path) -> anyhow::Result<Plan> {
                     "{PIPELINE}, which this checkout does not have; update it"
                 ));
             }
-            let mut values = Vec::new();
-            for (variable, meaning) in DATAFLOW {
+            let mut values = [const { String::new() }; DATAFLOW.len()];
+            for ((variable, meaning), value) in DATAFLOW.into_iter().zip(&mut values) {
                 match std::env::var(variable)
                     .ok()
-                    .filter(|value| !value.is_empty())
+                    .filter(|found| !found.is_empty())
                 {
-                    Some(value) => values.push(value),
+                    Some(found) => *value = found,
                     None => {
                         return missing(&format!(
                             "{variable} ({meaning}); `export {variable}=...`"
@@ -176,38 +179,9 @@ fn plan(subject: Subject, root: &Path, out: &Path) -> anyhow::Result<Plan> {
                     }
                 }
             }
-            let python = root.join(BEAM_PYTHON);
-            if !python.is_file() {
-                return missing("Apache Beam; `cargo x test`, which brings it");
-            }
             let runs = out.with_extension("jsonl");
             planned_runs(root, &runs)?;
-            let bucket = values[2].trim_end_matches('/');
-            let mut command = Command::new(python);
-            command
-                .current_dir(root)
-                .arg(PIPELINE)
-                .arg("--runs")
-                .arg(&runs);
-            command.args(["--program", PROGRAM_IN_IMAGE, "--device", "cpu"]);
-            command.args(["--out", &format!("{bucket}/smoke/runs")]);
-            command.args(["--result", &format!("{bucket}/smoke/result.json")]);
-            command.args(["--runner", "DataflowRunner", "--project", &values[0]]);
-            command.args([
-                "--region",
-                &values[1],
-                "--temp_location",
-                &format!("{bucket}/tmp"),
-            ]);
-            command.args(["--sdk_container_image", &values[3]]);
-            // One process of ours a machine: it takes all cores.
-            command.args([
-                "--experiments",
-                "no_use_multiple_sdk_containers",
-                "--max_num_workers",
-                "1",
-            ]);
-            Ok(Plan::Commands(vec![command]))
+            Ok(Plan::Commands(vec![dataflow(root, &values, &runs)]))
         }
         Subject::XlaRs => {
             let folder = std::env::var_os(XLA_EXTENSION).map(PathBuf::from);
@@ -267,6 +241,33 @@ fn planned_runs(root: &Path, file: &Path) -> anyhow::Result<()> {
     std::fs::write(file, first).with_context(|| format!("cannot write {}", file.display()))
 }
 
+/// Chapter 4's pipeline on one of Dataflow's machines, with the options of the book's page.
+///
+/// * `values`: of [`DATAFLOW`], in its order
+/// * `runs`: file with one run a line
+fn dataflow(root: &Path, values: &[String; DATAFLOW.len()], runs: &Path) -> Command {
+    let [project, region, bucket, image, python] = values;
+    let bucket = bucket.trim_end_matches('/');
+    let mut command = Command::new(python);
+    command.current_dir(root).arg(PIPELINE);
+    command.arg("--runs").arg(runs);
+    command.args([
+        format!("--program={PROGRAM_IN_IMAGE}"),
+        "--device=cpu".to_owned(),
+        format!("--out={bucket}/smoke/runs"),
+        format!("--result={bucket}/smoke/result.json"),
+        "--runner=DataflowRunner".to_owned(),
+        format!("--project={project}"),
+        format!("--region={region}"),
+        format!("--temp_location={bucket}/tmp"),
+        format!("--sdk_container_image={image}"),
+        "--experiments=no_use_multiple_sdk_containers".to_owned(),
+        "--number_of_worker_harness_threads=1".to_owned(),
+        "--max_num_workers=1".to_owned(),
+    ]);
+    command
+}
+
 /// The tests of chapter 3's crate pjrt-runtime, as its README has them.
 fn sanitizer(root: &Path, host: &str) -> Command {
     let mut command = Command::new("rustup");
@@ -323,6 +324,50 @@ mod tests {
                 "{word}: {words}"
             );
         }
+    }
+
+    #[test]
+    fn dataflow_gets_the_options_of_the_page_and_the_images_program() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let read = |file: &str| std::fs::read_to_string(root.join(file)).unwrap();
+        let values = ["p", "r", "gs://b/", "i", "python"].map(str::to_owned);
+        let command = dataflow(&root, &values, Path::new("runs.jsonl"));
+        let words: Vec<_> = command
+            .get_args()
+            .map(|word| word.to_string_lossy())
+            .collect();
+        assert!(
+            words
+                .iter()
+                .any(|word| word == "--temp_location=gs://b/tmp")
+        );
+
+        // The page shows this part of the file.
+        let page = read("chapters/04-sweep/beam/tests/test_dataflow.py");
+        let (_, common) = page.split_once("ANCHOR: common").unwrap();
+        let (common, _) = common.split_once("ANCHOR_END: common").unwrap();
+        let shown: Vec<_> = (common.split('"').filter_map(|word| word.split_once('=')))
+            .filter(|(name, _)| name.starts_with("--"))
+            .collect();
+        assert!(shown.len() >= 6, "{common}");
+        for (name, value) in shown {
+            let ours = (words.iter().filter_map(|word| word.split_once('=')))
+                .find(|(word, _)| *word == name);
+            let (_, ours) = ours.unwrap_or_else(|| panic!("{name} is not in {words:?}"));
+            // Where, and at whose cost, is everybody's own.
+            if value.contains("://")
+                || value.contains('{')
+                || ["--project", "--region"].contains(&name)
+            {
+                continue;
+            }
+            assert_eq!(ours, value, "{name}");
+        }
+
+        let dockerfile = read("docker/Dockerfile.beam");
+        let (folder, program) = PROGRAM_IN_IMAGE.split_once("/bin/").unwrap();
+        assert!(dockerfile.contains(&format!("WORKDIR {folder}\n")));
+        assert!(dockerfile.contains(&format!("-o bin/{program} ")));
     }
 
     #[test]

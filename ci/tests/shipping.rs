@@ -1,4 +1,4 @@
-//! `cargo x containers`, `workflows`, `deny`, `smoke`, `release` and `publishable` on a small
+//! `cargo x containers lint`, `workflows`, `deny`, `smoke`, `release` and `publishable` on a small
 //! project, with stand-ins for other people's programs.
 #![cfg(unix)]
 
@@ -124,69 +124,6 @@ fn workflows_are_checked_by_three() {
         .assert()
         .code(1)
         .stdout(contains("b.yml:8: `curl x | sh`: a workflow calls"));
-}
-
-#[test]
-fn the_first_engine_that_works_builds_and_runs() {
-    let project = project();
-    project.fake("docker", "[ \"$1\" = info ] && exit 1; exit 9");
-    project.fake(
-        "podman",
-        "echo podman \"$@\"; [ \"$1\" = run ] && exit 3; exit 0",
-    );
-    project.fake("buildah", "exit 9");
-    project
-        .x(&[
-            "containers",
-            "build",
-            "beam-gpu",
-            "--build-arg",
-            "BASE=a@sha256:00",
-            "--",
-            "--no-cache",
-        ])
-        .assert()
-        .success()
-        .stdout(contains(
-            "podman build --format docker --layers --file docker/Dockerfile.beam \
-             --tag hardware-accelerators/beam-gpu:dev --build-arg DEVICE=cuda \
-             --build-arg BASE=a@sha256:00 --no-cache .",
-        ));
-    // The exit code is the program's.
-    project
-        .x(&["containers", "run", "gpu", "--engine-arg", "--init", "--", "run", "--json"])
-        .assert()
-        .code(3)
-        .stdout(contains(
-            "podman run --rm --device nvidia.com/gpu=all --init hardware-accelerators/gpu:dev run --json",
-        ));
-    project
-        .x(&["containers", "build", "cpu", "--build-arg", "BASE"])
-        .assert()
-        .code(1)
-        .stderr(contains("--build-arg BASE: expected NAME=VALUE"));
-    // With its daemon, docker comes first.
-    project.fake("docker", "echo docker \"$@\"");
-    project
-        .x(&["containers", "run", "gpu", "--dry-run"])
-        .assert()
-        .success()
-        .stdout(contains(
-            "docker run --rm --gpus all hardware-accelerators/gpu:dev",
-        ));
-}
-
-#[test]
-fn without_an_engine_a_build_is_skipped_or_fails() {
-    let project = project();
-    for name in ["docker", "podman", "buildah"] {
-        project.fake(name, "exit 1");
-    }
-    let build = |rest: &[&str]| project.x(&[&["containers", "build", "cpu"][..], rest].concat());
-    build(&[]).assert().success().stdout(contains(
-        "skipped  build cpu: needs docker with a running daemon, podman or buildah",
-    ));
-    build(&["--required"]).assert().code(1);
 }
 
 #[test]

@@ -484,7 +484,7 @@ mod tests {
         ] {
             assert!(hardware.price(priced).is_some(), "{priced}");
         }
-        for measured in ["T4", "L4", "H100"] {
+        for measured in ["T4", "L4", "H100", "H200"] {
             let device = hardware.find(measured).unwrap();
             assert!(device.throughput("resnet50").is_some(), "{measured}");
         }

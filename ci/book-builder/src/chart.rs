@@ -142,6 +142,10 @@ fn read(
         let Some(row) = source.file.row(id) else {
             continue;
         };
+        // Of all rows only those are meant that have what is drawn; a row that is named is missed.
+        if chart.selection.rows.is_empty() && field::is_of_another_kind(row, &chart.field) {
+            continue;
+        }
         let mut number = |field: &str, labels: Option<&mut Vec<Label>>| match field::cell(
             &source.file,
             row,

@@ -104,6 +104,14 @@ pub fn cell(file: &ResultFile, row: &Row, field: &str) -> Result<Cell, String> {
     ))
 }
 
+/// Whether a row went well and has no such number: it is a row of another kind.
+pub fn is_of_another_kind(row: &Row, field: &str) -> bool {
+    failure(row).is_none()
+        && !row.metrics.contains_key(field)
+        && !row.workload.contains_key(field)
+        && from_samples(row, field).is_none()
+}
+
 fn no_field(file: &ResultFile, field: &str) -> String {
     let mut known: Vec<&str> = vec!["id", "label"];
     known.extend(FROM_SAMPLES);

@@ -393,6 +393,24 @@ fn charts_are_the_same_each_time_and_say_what_they_show() {
 }
 
 #[test]
+fn a_chart_misses_only_rows_that_it_names() {
+    for (selection, missed) in [("", false), ("rows=eager-b8,stages", true)] {
+        let repository = Repository::new(&format!(
+            "{{{{#chart 01-cpu/ladder kind=bar field=images_per_second {selection}}}}}"
+        ));
+        let mut file = ladder("2026-01-01T00:00:00Z", 1.0, "AMD EPYC");
+        (file.rows).push(Row::ok("stages", "stages").with_metric("stage_seconds", 1.0));
+        let slug = file.environment.machine_slug();
+        let folder = results::published_dir(repository.root(), "01-cpu", &slug, "ladder");
+        file.write(folder.join(file.published_name())).unwrap();
+        let page = repository.page();
+        assert_eq!(page.contains("Not drawn: stages"), missed, "{page}");
+        // What failed is always told.
+        assert_eq!(page.contains("Not drawn: bf16"), !missed, "{page}");
+    }
+}
+
+#[test]
 fn a_logarithmic_axis_keeps_small_values_apart() {
     let chart = |scale: &str| {
         let repository = Repository::new(&format!(

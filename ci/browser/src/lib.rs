@@ -3,11 +3,11 @@
 //!
 //! - [`view`]: the sizes and themes
 //! - [`visit`]: one page in one view, and what is wrong with it
-//! - [`devtools`]: the few calls of Chromium's protocol that its crate has no method for
+//! - [`devtools`]: the browser itself
 //!
 //! It opens files, lets no request leave the machine, and changes nothing.
 
-mod devtools;
+pub mod devtools;
 pub mod view;
 pub mod visit;
 
@@ -15,34 +15,11 @@ use std::{
     ffi::OsStr,
     fs,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use anyhow::Context;
-use headless_chrome::{Browser, LaunchOptions};
 
-use crate::{view::View, visit::Finding};
-
-/// Longest wait for one page.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Starts a browser that resolves no name, so that nothing can leave the machine.
-///
-/// * `sandbox`: false for root, who may not have one
-///
-/// # Errors
-/// If it does not start.
-pub fn start(program: &Path, sandbox: bool) -> anyhow::Result<Browser> {
-    let options = LaunchOptions::default_builder()
-        .path(Some(program.to_owned()))
-        .sandbox(sandbox)
-        .enable_gpu(false)
-        .idle_browser_timeout(PATIENCE)
-        .args(vec![OsStr::new("--host-resolver-rules=MAP * ~NOTFOUND")])
-        .build()
-        .context("the browser's options")?;
-    Browser::new(options).with_context(|| format!("start {}", program.display()))
-}
+use crate::{devtools::Browser, view::View, visit::Finding};
 
 /// The pages of a rendered book, sorted.
 ///
@@ -76,16 +53,15 @@ pub fn pages(book: &Path) -> anyhow::Result<Vec<PathBuf>> {
 /// # Errors
 /// If the browser fails.
 pub fn check(
-    browser: &Browser,
+    browser: &mut Browser,
     pages: &[PathBuf],
     views: &[View],
     axe: Option<&str>,
 ) -> anyhow::Result<Vec<Finding>> {
     let mut findings = Vec::new();
     for view in views {
-        let tab = browser.new_tab().context("open a tab")?;
-        tab.set_default_timeout(PATIENCE);
-        let visitor = visit::Visitor::new(&tab, view, axe)?;
+        let tab = browser.tab().context("open a tab")?;
+        let mut visitor = visit::Visitor::new(tab, view, axe)?;
         for page in pages {
             findings.extend(
                 visitor
@@ -93,7 +69,7 @@ pub fn check(
                     .with_context(|| format!("{}, {view}", page.display()))?,
             );
         }
-        tab.close(false).context("close the tab")?;
+        visitor.end().context("close the tab")?;
     }
     Ok(findings)
 }

@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf, process::ExitCode, time::Instant};
 
 use accel::exit;
 use anyhow::Context;
-use browser_check::{check, pages, start, view};
+use browser_check::{check, devtools::Browser, pages, view};
 use clap::Parser;
 
 /// Opens every page of the rendered book in Chromium, on a phone and a desktop, in light and
@@ -46,8 +46,8 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         );
         return Ok(ExitCode::from(exit::USAGE));
     }
-    let browser = start(&arguments.browser, !arguments.no_sandbox)?;
-    let findings = check(&browser, &pages, &view::ALL, axe.as_deref())?;
+    let mut browser = Browser::start(&arguments.browser, !arguments.no_sandbox)?;
+    let findings = check(&mut browser, &pages, &view::ALL, axe.as_deref())?;
     for finding in &findings {
         println!("{finding}");
     }

@@ -3,17 +3,13 @@
 use std::{
     fmt, fs,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
 };
 
 use anyhow::{Context, bail};
-use headless_chrome::{Tab, protocol::cdp::types::Event};
 use serde::Deserialize;
+use serde_json::Value;
 
-use crate::{
-    devtools::{AddScriptToEvaluateOnNewDocument, EnableNetwork, SetDeviceMetricsOverride},
-    view::View,
-};
+use crate::{devtools::Tab, view::View};
 
 /// What is wrong with a page.
 #[derive(Clone, Debug, PartialEq)]
@@ -97,10 +93,9 @@ const RUN_AXE: &str = r"axe.run(document, { resultTypes: ['violations'] }).then(
 
 /// A tab that shows pages in one view.
 pub struct Visitor<'a> {
-    tab: &'a Arc<Tab>,
+    tab: Tab<'a>,
     view: View,
     axe: Option<&'a str>,
-    requests: Arc<Mutex<Vec<String>>>,
 }
 
 impl<'a> Visitor<'a> {
@@ -108,54 +103,35 @@ impl<'a> Visitor<'a> {
     ///
     /// # Errors
     /// If the browser fails.
-    pub fn new(tab: &'a Arc<Tab>, view: &View, axe: Option<&'a str>) -> anyhow::Result<Self> {
-        tab.call_method(SetDeviceMetricsOverride {
-            width: view.width,
-            height: view.height,
-            device_scale_factor: 1.0,
-            mobile: view.is_mobile(),
-        })
-        .context("set the size")?;
-        tab.call_method(AddScriptToEvaluateOnNewDocument {
-            source: format!(
-                "try {{ localStorage.setItem('mdbook-theme', '{}'); }} catch (error) {{}} window.print = () => {{}};",
-                view.theme
-            ),
-        })
-        .context("set the theme")?;
-        let requests = Arc::new(Mutex::new(Vec::new()));
-        let seen = Arc::clone(&requests);
-        tab.add_event_listener(Arc::new(move |event: &Event| {
-            if let Event::NetworkRequestWillBeSent(event) = event {
-                (seen.lock().unwrap_or_else(PoisonError::into_inner))
-                    .push(event.params.request.url.clone());
-            }
-        }))
-        .context("listen for requests")?;
-        tab.call_method(EnableNetwork {})
-            .context("listen for requests")?;
+    pub fn new(mut tab: Tab<'a>, view: &View, axe: Option<&'a str>) -> anyhow::Result<Self> {
+        tab.resize(view).context("set the size")?;
+        let theme = format!(
+            "try {{ localStorage.setItem('mdbook-theme', '{}'); }} catch (error) {{}} window.print = () => {{}};",
+            view.theme
+        );
+        tab.run_first(&theme).context("set the theme")?;
         Ok(Self {
             tab,
             view: *view,
             axe,
-            requests,
         })
+    }
+
+    /// Closes the tab.
+    ///
+    /// # Errors
+    /// If the browser fails.
+    pub fn end(self) -> anyhow::Result<()> {
+        self.tab.close()
     }
 
     /// Opens a page.
     ///
     /// # Errors
     /// If the browser fails, or the page is no file.
-    pub fn visit(&self, page: &Path) -> anyhow::Result<Vec<Finding>> {
+    pub fn visit(&mut self, page: &Path) -> anyhow::Result<Vec<Finding>> {
         let page = fs::canonicalize(page)?;
-        self.requests
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clear();
-        self.tab
-            .navigate_to(&address(&page))
-            .and_then(|tab| tab.wait_until_navigated())
-            .context("open")?;
+        self.tab.open(&address(&page)).context("open")?;
 
         #[derive(Deserialize)]
         struct Look {
@@ -180,16 +156,13 @@ impl<'a> Visitor<'a> {
         }
         if let Some(axe) = self.axe {
             // The script's own value would be the whole of axe.
-            self.tab
-                .evaluate(&format!("{axe};0"), false)
-                .context("load axe")?;
+            self.tab.evaluate(&format!("{axe};0")).context("load axe")?;
             let violations: Vec<Violation> = serde_json::from_str(&self.ask(RUN_AXE)?)?;
             faults.extend(violations.into_iter().map(Fault::Accessibility));
         }
-        let requests =
-            std::mem::take(&mut *self.requests.lock().unwrap_or_else(PoisonError::into_inner));
         faults.extend(
-            requests
+            self.tab
+                .requests()
                 .into_iter()
                 .filter(|url| leaves_the_machine(url))
                 .map(Fault::Request),
@@ -205,11 +178,10 @@ impl<'a> Visitor<'a> {
     }
 
     /// The text that a script gives.
-    fn ask(&self, script: &str) -> anyhow::Result<String> {
-        let answer = self.tab.evaluate(script, true).context("run a script")?;
-        match answer.value {
-            Some(serde_json::Value::String(text)) => Ok(text),
-            other => bail!("a script answered {other:?} ({:?})", answer.description),
+    fn ask(&mut self, script: &str) -> anyhow::Result<String> {
+        match self.tab.evaluate(script).context("run a script")? {
+            Value::String(text) => Ok(text),
+            other => bail!("a script answered {other}"),
         }
     }
 }

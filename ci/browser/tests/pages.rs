@@ -3,7 +3,9 @@
 use std::{env, fs, path::PathBuf, process::ExitCode};
 
 use browser_check::{
-    check, pages, start,
+    check,
+    devtools::Browser,
+    pages,
     view::{ALL, View},
     visit::{Fault, Finding},
 };
@@ -38,9 +40,9 @@ fn findings(body: &str, views: &[View], axe: Option<&str>) -> Result<Vec<Finding
     )?;
     let browser = browser().ok_or(NEEDS_BROWSER)?;
     // A container's root may have no sandbox, and a test opens only its own page.
-    let browser = start(&browser, false).map_err(|error| format!("{error:#}"))?;
+    let mut browser = Browser::start(&browser, false).map_err(|error| format!("{error:#}"))?;
     let pages = pages(folder.path()).map_err(|error| format!("{error:#}"))?;
-    check(&browser, &pages, views, axe).map_err(|error| format!("{error:#}").into())
+    check(&mut browser, &pages, views, axe).map_err(|error| format!("{error:#}").into())
 }
 
 fn a_good_page_passes() -> Result<(), Failed> {

@@ -578,12 +578,17 @@ mod tests {
         }
         let element = file.row("element").unwrap().samples.as_ref().unwrap();
         assert_eq!((element.items_per_sample, element.seconds[0]), (1000, 0.25));
-        for id in ["beam-one-program", "beam-six-programs"] {
+        for (id, together) in [
+            ("beam-one-program", 1),
+            ("beam-six-programs", 1),
+            ("beam-six-programs-together", 3),
+        ] {
             let row = file.row(id).unwrap();
             let added = row.metrics["added_share"];
             assert!((0.5..=20.0).contains(&added), "{added}");
             assert!(row.metrics["added_low_share"] <= added);
             assert_eq!(row.workload["winner"], "best");
+            assert_eq!(row.workload["together"], together);
         }
         assert!(file.row("tokio-one-program").unwrap().metrics.is_empty());
         let table = table(&file);
@@ -591,7 +596,7 @@ mod tests {
             table.contains("element              0.250 ms a run\n"),
             "{table}"
         );
-        assert_eq!(table.matches("; Beam adds ").count(), 2, "{table}");
+        assert_eq!(table.matches("; Beam adds ").count(), 3, "{table}");
         assert_eq!(file.environment.libraries["apache-beam"], "2");
     }
 

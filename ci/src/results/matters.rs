@@ -8,8 +8,12 @@ pub fn is_beside_the_program(path: &str) -> bool {
         || folders.split('/').any(|folder| folder == "tests")
 }
 
-/// Whether a file is a package's manifest.
-pub fn is_manifest(path: &str) -> bool {
+/// Whether a file may differ and build the same program: then its texts are to be compared.
+pub fn is_in_parts(path: &str) -> bool {
+    is_manifest(path) || path.ends_with(".rs")
+}
+
+fn is_manifest(path: &str) -> bool {
     path.rsplit('/').next() == Some("Cargo.toml")
 }
 
@@ -35,8 +39,11 @@ const BESIDE_PACKAGE: [&str; 15] = [
     "rust-version",
 ];
 
-/// Whether two texts of a manifest build the same program.
-pub fn builds_the_same(old: &str, new: &str) -> bool {
+/// Whether two texts of a manifest or of a Rust file build the same program.
+pub fn builds_the_same(path: &str, old: &str, new: &str) -> bool {
+    if !is_manifest(path) {
+        return !old.is_empty() && before_tests(old) == before_tests(new);
+    }
     match (built_from(old), built_from(new)) {
         (Some(old), Some(new)) => old == new,
         _ => false,
@@ -57,9 +64,40 @@ fn built_from(manifest: &str) -> Option<toml::Table> {
     Some(table)
 }
 
+/// A Rust file up to its tests, if they stand at its end; else all of it.
+fn before_tests(source: &str) -> &str {
+    const TESTS: &str = "\n#[cfg(test)]\nmod tests {\n";
+    match source.split_once(TESTS) {
+        // The module's own lines are indented: the first that is not ends it.
+        Some((program, tests))
+            if tests
+                .lines()
+                .all(|line| line.starts_with([' ', '}']) || line.is_empty())
+                && tests.lines().filter(|line| line.starts_with('}')).count() == 1 =>
+        {
+            program
+        }
+        _ => source,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::{builds_the_same, is_beside_the_program};
+
+    #[test]
+    fn what_only_tests_a_rust_file_is_beside_the_program() {
+        let source = |program: &str, tests: &str, after: &str| {
+            format!("{program}\n#[cfg(test)]\nmod tests {{\n    {tests}\n}}\n{after}")
+        };
+        let same = |old: &str, new: &str| builds_the_same("src/a.rs", old, new);
+        let old = source("fn a() {}\n", "fn t() {}", "");
+        assert!(same(&old, &source("fn a() {}\n", "fn other() {}", "")));
+        assert!(!same(&old, &source("fn b() {}\n", "fn t() {}", "")));
+        let followed = |after: &str| source("fn a() {}\n", "fn t() {}", after);
+        assert!(!same(&followed("fn b() {}\n"), &followed("fn c() {}\n")));
+        assert!(!same("", ""), "it is gone");
+    }
 
     #[test]
     fn texts_licences_and_tests_are_beside_the_program() {
@@ -90,15 +128,16 @@ mod tests {
             "description = \"A\"\nkeywords = [\"k\"]\n[lints]\nworkspace = true\n[dev-dependencies]\nc = \"1\"\n[dependencies]",
         );
         assert_ne!(OLD, described);
-        assert!(builds_the_same(OLD, &described));
+        let same = |old: &str, new: &str| builds_the_same("a/Cargo.toml", old, new);
+        assert!(same(OLD, &described));
         for (from, to) in [
             ("b = \"1\"", "b = \"2\""),
             ("[dependencies]", "[features]\nf = []\n[dependencies]"),
             ("0.1.0", "0.1.1"),
             ("[package]", "[package"),
         ] {
-            assert!(!builds_the_same(OLD, &OLD.replace(from, to)), "{to}");
+            assert!(!same(OLD, &OLD.replace(from, to)), "{to}");
         }
-        assert!(!builds_the_same(OLD, ""), "it is gone");
+        assert!(!same(OLD, ""), "it is gone");
     }
 }

@@ -128,7 +128,7 @@ fn age(found: &Found, figures: &Figures, root: &Path, versions: &mut Versions<'_
             LOCK => newer.extend(versions.packages(commit, &found.file.chapter)),
             NATIVE => newer.extend(versions.parts(commit)),
             file if matters::is_beside_the_program(file) => {}
-            file if matters::is_manifest(file) && versions.builds_the_same(commit, file) => {}
+            file if matters::is_in_parts(file) && versions.builds_the_same(commit, file) => {}
             file => code.push(file.to_owned()),
         }
     }
@@ -174,8 +174,8 @@ impl Versions<'_> {
         }
     }
 
-    fn builds_the_same(&mut self, commit: &str, manifest: &str) -> bool {
-        matters::builds_the_same(&self.at(commit, manifest), &self.now(manifest))
+    fn builds_the_same(&mut self, commit: &str, file: &str) -> bool {
+        matters::builds_the_same(file, &self.at(commit, file), &self.now(file))
     }
 
     fn parts(&mut self, commit: &str) -> Vec<String> {
