@@ -190,7 +190,7 @@ def cells(chapter: Chapter) -> list[tuple[str, str]]:
             f"PAGES = {list(chapter.pages)!r}",
         ]
     )
-    packages = " ".join(f"-p {package}" for package in (chapter.package, *chapter.also))
+    packages = " ".join(f"--bin {package}" for package in (chapter.package, *chapter.also))
     return [
         markdown(
             f"# {chapter.title}\n\n{chapter.question}\n\n"
@@ -215,7 +215,7 @@ def cells(chapter: Chapter) -> list[tuple[str, str]]:
         ),
         code(
             f'run("cargo build --release {packages}", CHECKOUT)\n'
-            f'run(f"cargo run --release -p {chapter.package} -- learn {{LEARN}} --device {{DEVICE}}"\n'
+            f'run(f"cargo run --release --bin {chapter.package} -- learn {{LEARN}} --device {{DEVICE}}"\n'
             '    f" --out results-local/{CHAPTER}", CHECKOUT)'
         ),
         code(RESULTS),
