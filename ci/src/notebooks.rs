@@ -277,7 +277,7 @@ mod tests {
             let path = root.join(FOLDER).join(format!("{}.ipynb", chapter.name));
             let text = std::fs::read_to_string(&path).unwrap();
             assert!(
-                text.contains(&format!("-p {}", chapter.package)),
+                text.contains(&format!("--bin {}", chapter.package)),
                 "{path:?}"
             );
         }
