@@ -92,7 +92,7 @@ CHAPTERS = (
         setup="--cuda",
         environment={},
         also=("cpu-inference",),
-        pages=("04-sweep/grid", "04-sweep/deploy"),
+        pages=("04-sweep/grid", "04-sweep/beyond-one-machine"),
         prediction="2,250 GFLOP in all, six programs to compile. Which of the two is longer here?",
     ),
 )

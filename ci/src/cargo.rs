@@ -12,20 +12,24 @@ pub fn command(root: &Path) -> Command {
     // cargo sets CARGO for what it runs: the same toolchain goes on.
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root);
-    // What `cargo run` says of this package is not for what is built now: ring's build script asks
-    // for it, and would be run again, with all that stands on it, after each change of hands
-    // between `cargo x` and cargo itself.
+    forget_package(&mut command);
+    // An empty LIBTORCH would hide the project's own from cargo's [env] table.
+    if std::env::var_os("LIBTORCH").is_some_and(|value| value.is_empty()) {
+        command.env_remove("LIBTORCH");
+    }
+    command
+}
+
+/// Hides what cargo says of the package that runs now from a command that calls cargo again: ring's
+/// build script asks for it, and would be run anew, with all that stands on it, after each change
+/// of hands between `cargo x` or a test and cargo itself.
+pub fn forget_package(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
         if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
             command.env_remove(&name);
         }
     }
-    // An empty LIBTORCH would hide the project's own from cargo's [env] table.
-    if std::env::var_os("LIBTORCH").is_some_and(|value| value.is_empty()) {
-        command.env_remove("LIBTORCH");
-    }
-    command
 }
 
 /// `cargo VERB --release` for some programs, by their names and not by those of their packages. By

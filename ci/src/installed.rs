@@ -111,13 +111,15 @@ fn create_parent(path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), std::fs::create_dir_all)
 }
 
+/// Makes a symbolic link, where the platform has them for everybody.
 #[cfg(unix)]
-fn symbolic_link(target: &str, link: &Path) -> io::Result<()> {
+pub fn symbolic_link(target: impl AsRef<Path>, link: &Path) -> io::Result<()> {
     std::os::unix::fs::symlink(target, link)
 }
 
+/// Makes a symbolic link, where the platform has them for everybody.
 #[cfg(not(unix))]
-fn symbolic_link(_: &str, _: &Path) -> io::Result<()> {
+pub fn symbolic_link(_: impl AsRef<Path>, _: &Path) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 

@@ -8,15 +8,17 @@ mod checkout_copy;
 mod executed;
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     process::{Command, ExitCode, Stdio},
+    time::SystemTime,
 };
 
 use anyhow::{Context, bail};
 use serde::Deserialize;
 
 use crate::{
-    cargo, dry_run,
+    book, cargo, dry_run,
     learn::{self, Chapter},
     phases::Phases,
     python_environment::NOTEBOOKS,
@@ -31,6 +33,8 @@ const FOLDER: &str = "book/notebooks";
 const SCRIPT: &str = "book/notebooks/make_notebooks.py";
 /// The check of what it writes.
 const AS_WRITTEN: &str = "as make_notebooks.py writes them";
+/// The check that executing left alone what others are linked with.
+const NOTHING_ANEW: &str = "nothing is built anew";
 /// What executes one.
 const EXECUTE: &str = "ci/notebooks/execute.py";
 /// Where they go with their outputs: git ignores it.
@@ -78,7 +82,12 @@ pub fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
             Err(reason) => (chapters.iter())
                 .map(|_| Verdict::Skipped(reason.clone()))
                 .collect(),
-            Ok(python) => execute_all(&chapters, &python, args, root, &mut phases)?,
+            Ok(python) => {
+                let built = phases.time("build", || build(root))?;
+                let verdicts = execute_all(&chapters, &python, args, root, &mut phases)?;
+                checks.push((NOTHING_ANEW.to_owned(), nothing_anew(&built, root)?));
+                verdicts
+            }
         };
         let names = chapters.iter().map(|chapter| chapter.name.to_owned());
         checks.extend(names.zip(verdicts));
@@ -115,6 +124,53 @@ fn jupyter(root: &Path) -> Result<PathBuf, String> {
     (NOTEBOOKS.ready(root, false)).map_err(|error| format!("Jupyter: {error:#}"))
 }
 
+/// Compiled libraries, and when each was written.
+type Libraries = BTreeMap<PathBuf, SystemTime>;
+
+/// Builds every program here, so that cargo finds them built in the copy.
+fn build(root: &Path) -> anyhow::Result<Libraries> {
+    setup::ensure(root, &[])?;
+    let names = learn::CHAPTERS.iter().map(|chapter| chapter.package);
+    let mut build = cargo::programs("build", names.chain([book::PROGRAM, "x"]), root);
+    let status = cargo::status(&mut build)?;
+    anyhow::ensure!(
+        status.success(),
+        "{} ended with {status}, see above",
+        cargo::words(&build)
+    );
+    libraries(root)
+}
+
+fn libraries(root: &Path) -> anyhow::Result<Libraries> {
+    let folder = cargo::target(root).join("release/deps");
+    let read = || -> std::io::Result<Libraries> {
+        let mut found = Libraries::new();
+        for entry in std::fs::read_dir(&folder)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|name| name == "rlib") {
+                let written = path.metadata()?.modified()?;
+                found.insert(path, written);
+            }
+        }
+        Ok(found)
+    };
+    read().with_context(|| format!("cannot read {}", folder.display()))
+}
+
+/// Whether all libraries are as they were. A `cargo test` that runs this goes on to link with
+/// them, and cannot with those that cargo has built again in the copy.
+fn nothing_anew(built: &Libraries, root: &Path) -> anyhow::Result<Verdict> {
+    let now = libraries(root)?;
+    let changed: Vec<_> = (built.iter())
+        .filter(|(path, written)| now.get(*path) != Some(*written))
+        .filter_map(|(path, _)| path.file_name()?.to_str())
+        .collect();
+    Ok(match changed.is_empty() {
+        true => Verdict::Passed,
+        false => Verdict::Failed(format!("in the copy, cargo built {}", changed.join(", "))),
+    })
+}
+
 /// Executes the notebooks one after the other, all beside the same copy.
 fn execute_all(
     chapters: &[&Chapter],
@@ -123,7 +179,6 @@ fn execute_all(
     root: &Path,
     phases: &mut Phases,
 ) -> anyhow::Result<Vec<Verdict>> {
-    phases.time("setup", || setup::ensure(root, &[]))?;
     let folder = tempfile::tempdir().context("a temporary folder")?;
     let copy = folder.path().join(CHECKOUT);
     phases.time("copy", || checkout_copy::make(root, &copy))?;
@@ -208,6 +263,7 @@ fn environment(
     root: &Path,
     folder: &Path,
 ) -> anyhow::Result<()> {
+    cargo::forget_package(command);
     command
         .env("NOTEBOOK_DEVICE", "cpu")
         // What a GPU or a TPU takes would be gigabytes for nothing.

@@ -22,7 +22,7 @@ use std::{
 
 use accel::results::ResultFile;
 use cluster::Cluster;
-use emulator::Emulator;
+use emulator::{Emulator, Store};
 use harness::Need;
 use libtest_mimic::{Arguments, Failed, Trial};
 use pjrt_runtime::Platform;
@@ -476,12 +476,19 @@ fn a_killed_worker_costs_no_row_and_a_bad_run_is_one(here: &Here) {
 }
 
 fn a_run_that_is_moved_goes_on_from_its_bucket(here: &Here) {
-    let emulator = Emulator::start(here.emulators.as_ref().expect("the need says so"));
+    for store in [Store::S3, Store::Gs] {
+        a_moved_run_goes_on_from(store, here);
+    }
+}
+
+fn a_moved_run_goes_on_from(store: Store, here: &Here) {
+    let python = here.emulators.as_ref().expect("the need says so");
+    let emulator = Emulator::start(store, python);
     let scratch = Scratch::new(here, 12);
     let runs = fs::read_to_string(scratch.path("runs.jsonl")).unwrap();
     let first = runs.lines().next().unwrap();
     fs::write(scratch.path("runs.jsonl"), first).unwrap();
-    let out = format!("s3://{}/sweep", emulator::BUCKET);
+    let out = emulator.folder("sweep");
 
     // A worker begins it, and dies.
     let mut command = here.trainer();
@@ -497,7 +504,7 @@ fn a_run_that_is_moved_goes_on_from_its_bucket(here: &Here) {
         .map_while(Result::ok)
         .filter(|line| line.contains("\"epoch\""))
         .nth(2);
-    assert!(saved.is_some(), "three epochs");
+    assert!(saved.is_some(), "three epochs with {store:?}");
     begun.kill().unwrap();
     begun.wait().unwrap();
 

@@ -4,7 +4,7 @@ use std::{fs, io, path::Path};
 
 use anyhow::Context;
 
-use crate::tidy;
+use crate::{installed, tidy};
 
 /// Makes a folder with what git would clone, uncommitted changes included, and what is fetched
 /// as a link.
@@ -21,7 +21,7 @@ pub fn make(root: &Path, to: &Path) -> anyhow::Result<()> {
     }
     let native = root.join(".native");
     fs::create_dir_all(&native)
-        .and_then(|()| link(&native, &to.join(".native")))
+        .and_then(|()| installed::symbolic_link(&native, &to.join(".native")))
         .with_context(|| format!("cannot make a link to {}", native.display()))
 }
 
@@ -33,16 +33,6 @@ fn copy_with_time(from: &Path, to: &Path) -> io::Result<()> {
         .write(true)
         .open(to)?
         .set_modified(modified)
-}
-
-#[cfg(unix)]
-fn link(target: &Path, link: &Path) -> io::Result<()> {
-    std::os::unix::fs::symlink(target, link)
-}
-
-#[cfg(not(unix))]
-fn link(_: &Path, _: &Path) -> io::Result<()> {
-    Err(io::ErrorKind::Unsupported.into())
 }
 
 #[cfg(test)]

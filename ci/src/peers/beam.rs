@@ -1,8 +1,8 @@
 //! Chapter 4's sweep on Apache Beam beside the same sweep without it: what Beam adds.
 //!
 //! Four questions, each with rows of its own: what a request costs from Python, what a pipeline
-//! costs that trains nothing, and what 18 trainings take more, once where all share their programs
-//! and once where there are six. Beam's local runner deals runs out before it begins, and our
+//! costs that trains nothing, and what 18 trainings take more: where all share their programs, the
+//! same with longer trainings, and where there are six programs. Beam's local runner deals runs out before it begins, and our
 //! sweep gives the next one to whoever is free and has its program: the last question shows that,
 //! with runs dealt out one by one and with those of a program together.
 
@@ -47,6 +47,9 @@ const DEPENDS_ON: [&str; 6] = [
 const RUNS: usize = 18;
 /// Runs of a program where there are six programs.
 const RUNS_OF_A_PROGRAM: usize = RUNS / 6;
+/// How many times the epochs of the others the longer runs train: enough that Beam's start, paid
+/// once, is a small part.
+const LONGER: u32 = 3;
 /// Requests of a round, where each does nothing.
 const EMPTY_RUNS: usize = 1000;
 
@@ -55,8 +58,20 @@ const EMPTY_RUNS: usize = 1000;
 enum Grid {
     /// One network and batch size, 18 rates: all share their programs.
     OneProgram,
+    /// The same, each trained [`LONGER`] times as long.
+    OneProgramLonger,
     /// The chapter's: two networks, three batch sizes, three rates.
     SixPrograms,
+}
+
+impl Grid {
+    /// Epochs of a run, where the others train so many.
+    fn epochs(self, epochs: u32) -> u32 {
+        match self {
+            Self::OneProgramLonger => epochs * LONGER,
+            Self::OneProgram | Self::SixPrograms => epochs,
+        }
+    }
 }
 
 /// What is measured.
@@ -73,11 +88,13 @@ enum Who {
 }
 
 impl Who {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 9] = [
         Self::Element,
         Self::EmptyJob,
         Self::Tokio(Grid::OneProgram),
         Self::Beam(Grid::OneProgram, 1),
+        Self::Tokio(Grid::OneProgramLonger),
+        Self::Beam(Grid::OneProgramLonger, 1),
         Self::Tokio(Grid::SixPrograms),
         Self::Beam(Grid::SixPrograms, 1),
         Self::Beam(Grid::SixPrograms, RUNS_OF_A_PROGRAM),
@@ -90,6 +107,8 @@ impl Who {
             Self::EmptyJob => "empty-job",
             Self::Tokio(Grid::OneProgram) => "tokio-one-program",
             Self::Beam(Grid::OneProgram, _) => "beam-one-program",
+            Self::Tokio(Grid::OneProgramLonger) => "tokio-one-program-longer",
+            Self::Beam(Grid::OneProgramLonger, _) => "beam-one-program-longer",
             Self::Tokio(Grid::SixPrograms) => "tokio-six-programs",
             Self::Beam(Grid::SixPrograms, 1) => "beam-six-programs",
             Self::Beam(Grid::SixPrograms, _) => "beam-six-programs-together",
@@ -101,7 +120,10 @@ impl Who {
             Self::Element => "A request to the worker, from Python",
             Self::EmptyJob => "A pipeline of 18 runs that train nothing",
             Self::Tokio(Grid::OneProgram) => "18 runs of one program: parallel-training sweep",
-            Self::Beam(Grid::OneProgram, _) => "The same on Beam",
+            Self::Tokio(Grid::OneProgramLonger) => {
+                "18 runs of one program, three times the epochs: parallel-training sweep"
+            }
+            Self::Beam(Grid::OneProgram | Grid::OneProgramLonger, _) => "The same on Beam",
             Self::Tokio(Grid::SixPrograms) => "18 runs of six programs: parallel-training sweep",
             Self::Beam(Grid::SixPrograms, 1) => "The same on Beam, dealt one by one",
             Self::Beam(Grid::SixPrograms, _) => "The same on Beam, runs of a program together",
@@ -126,10 +148,11 @@ impl Who {
 
 /// The grid as our program reads it.
 fn toml(grid: Grid, epochs: u32, width: u32, rates: usize) -> String {
+    let epochs = grid.epochs(epochs);
     let common =
         format!("data = \"digits\"\nwidth = {width}\nepochs = {epochs}\ncompile = \"fast\"\n");
     let rest = match grid {
-        Grid::OneProgram => format!(
+        Grid::OneProgram | Grid::OneProgramLonger => format!(
             "arch = \"resnet18\"\nbatch = 32\n\
              learning_rate = {{ from = 0.001, to = 0.1, count = {rates}, scale = \"log\" }}\n"
         ),
@@ -426,7 +449,7 @@ fn row(
         .with("rounds", rounds)
         .with("samples_per_round", 1);
     if matches!(who, Who::Tokio(_) | Who::Beam(..)) {
-        row = row.with("width", setup.width).with("epochs", setup.epochs);
+        row = (row.with("width", setup.width)).with("epochs", who.grid().epochs(setup.epochs));
     }
     if let Who::Beam(_, together) = who {
         row = row.with("together", together);
@@ -487,7 +510,7 @@ fn table(file: &ResultFile) -> String {
             (Some(rate), None) => format!("{} ms a run", human::three_digits(1000.0 / rate)),
             (None, None) => "no samples".to_owned(),
         };
-        text += &format!("{:<20} {told}", row.id);
+        text += &format!("{:<26} {told}", row.id);
         let share = |name: &str| row.metrics.get(name).map(|share| 100.0 * share);
         if let (Some(added), Some(low), Some(high)) = (
             share("added_share"),
@@ -580,6 +603,7 @@ mod tests {
         assert_eq!((element.items_per_sample, element.seconds[0]), (1000, 0.25));
         for (id, together) in [
             ("beam-one-program", 1),
+            ("beam-one-program-longer", 1),
             ("beam-six-programs", 1),
             ("beam-six-programs-together", 3),
         ] {
@@ -590,13 +614,16 @@ mod tests {
             assert_eq!(row.workload["winner"], "best");
             assert_eq!(row.workload["together"], together);
         }
-        assert!(file.row("tokio-one-program").unwrap().metrics.is_empty());
+        let tokio = |id: &str| file.row(id).unwrap();
+        assert!(tokio("tokio-one-program").metrics.is_empty());
+        assert_eq!(tokio("tokio-one-program").workload["epochs"], 2);
+        assert_eq!(tokio("tokio-one-program-longer").workload["epochs"], 6);
         let table = table(&file);
         assert!(
-            table.contains("element              0.250 ms a run\n"),
+            table.contains("element                    0.250 ms a run\n"),
             "{table}"
         );
-        assert_eq!(table.matches("; Beam adds ").count(), 3, "{table}");
+        assert_eq!(table.matches("; Beam adds ").count(), 4, "{table}");
         assert_eq!(file.environment.libraries["apache-beam"], "2");
     }
 
@@ -616,7 +643,11 @@ mod tests {
 
     #[test]
     fn the_grids_have_what_they_say() {
-        for grid in [Grid::OneProgram, Grid::SixPrograms] {
+        for (grid, programs, epochs) in [
+            (Grid::OneProgram, 1, 3),
+            (Grid::OneProgramLonger, 1, 9),
+            (Grid::SixPrograms, 6, 3),
+        ] {
             let table: toml::Table = toml(grid, 3, 8, RUNS).parse().unwrap();
             let count = |key: &str| match &table[key] {
                 toml::Value::Array(values) => values.len(),
@@ -625,12 +656,8 @@ mod tests {
             };
             let runs = count("arch") * count("batch") * count("learning_rate");
             assert_eq!(runs, RUNS);
-            let programs = count("arch") * count("batch");
-            let expected = match grid {
-                Grid::OneProgram => 1,
-                Grid::SixPrograms => 6,
-            };
-            assert_eq!(programs, expected);
+            assert_eq!(count("arch") * count("batch"), programs);
+            assert_eq!(table["epochs"].as_integer(), Some(epochs));
         }
     }
 }

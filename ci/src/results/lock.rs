@@ -22,10 +22,46 @@ struct Package {
     dependencies: Vec<String>,
 }
 
+/// What a state of the project pins.
+pub struct Pinned {
+    /// The text of `Cargo.lock`.
+    pub lock: String,
+    /// The texts of the workspace's manifests.
+    pub manifests: Vec<String>,
+}
+
+impl Pinned {
+    /// By package of the workspace, what only its tests depend on: a lock file does not tell that
+    /// from what its programs are built from.
+    fn for_tests(&self) -> BTreeMap<String, BTreeSet<String>> {
+        let names = |manifest: &toml::Table, key: &str| -> BTreeSet<String> {
+            let table = manifest.get(key).and_then(toml::Value::as_table);
+            let named = |(key, value): (&String, &toml::Value)| {
+                let package = value.get("package").and_then(toml::Value::as_str);
+                package.unwrap_or(key).to_owned()
+            };
+            table.into_iter().flatten().map(named).collect()
+        };
+        let read = |manifest: &String| {
+            let manifest: toml::Table = toml::from_str(manifest).ok()?;
+            let package = manifest.get("package")?.get("name")?.as_str()?.to_owned();
+            let mut only = names(&manifest, "dev-dependencies");
+            for key in ["dependencies", "build-dependencies"] {
+                for name in names(&manifest, key) {
+                    only.remove(&name);
+                }
+            }
+            Some((package, only))
+        };
+        self.manifests.iter().filter_map(read).collect()
+    }
+}
+
 /// The packages from outside that `program` is built from, by name and version, with their
-/// checksums; `None` if the text is no lock file or does not have the program.
-fn closure(lock: &str, program: &str) -> Option<BTreeMap<(String, String), Option<String>>> {
-    let lock: Lock = toml::from_str(lock).ok()?;
+/// checksums; `None` if there is no lock file or it does not have the program.
+fn closure(pinned: &Pinned, program: &str) -> Option<BTreeMap<(String, String), Option<String>>> {
+    let lock: Lock = toml::from_str(&pinned.lock).ok()?;
+    let for_tests = pinned.for_tests();
     // A dependency is "name", or "name version" where several versions are locked.
     let find = |wanted: &str| {
         let mut words = wanted.split(' ');
@@ -40,19 +76,27 @@ fn closure(lock: &str, program: &str) -> Option<BTreeMap<(String, String), Optio
         if !seen.insert((&package.name, &package.version)) {
             continue;
         }
+        // Of what is not ours, a lock file has no tests.
+        let not_built = match package.source {
+            Some(_) => None,
+            None => for_tests.get(&package.name),
+        };
         if package.source.is_some() {
             outside.insert(
                 (package.name.clone(), package.version.clone()),
                 package.checksum.clone(),
             );
         }
-        queue.extend(package.dependencies.iter().filter_map(|name| find(name)));
+        let built = (package.dependencies.iter())
+            .filter_map(|name| find(name))
+            .filter(|package| not_built.is_none_or(|names| !names.contains(&package.name)));
+        queue.extend(built);
     }
     Some(outside)
 }
 
-/// What differs for a program between two lock files, a line a package.
-pub fn packages(old: &str, new: &str, program: &str) -> Vec<String> {
+/// What differs for a program between two states, a line a package.
+pub fn packages(old: &Pinned, new: &Pinned, program: &str) -> Vec<String> {
     let (Some(old), Some(new)) = (closure(old, program), closure(new, program)) else {
         return vec![format!("Cargo.lock: {program} is not in both")];
     };
@@ -100,7 +144,7 @@ pub fn parts(old: &str, new: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{packages, parts};
+    use super::{Pinned, packages, parts};
 
     const LOCK: &str = r#"
         version = 4
@@ -139,31 +183,58 @@ mod tests {
         checksum = "e"
     "#;
 
+    /// What differs for the program between two lock files, with these manifests.
+    fn differ(old: &str, new: &str, manifests: &[&str]) -> Vec<String> {
+        let pinned = |lock: &str| Pinned {
+            lock: lock.to_owned(),
+            manifests: manifests.iter().map(|&text| text.to_owned()).collect(),
+        };
+        packages(&pinned(old), &pinned(new), "program")
+    }
+
+    #[test]
+    fn what_only_tests_depend_on_does_not_count() {
+        let deep = LOCK.replace("\"b\"", "\"f\"");
+        let ours = "package.name = 'ours'\n";
+        let for_tests = format!("{ours}dev-dependencies.renamed.package = 'deep'");
+        assert_eq!(differ(LOCK, &deep, &[&for_tests]), [""; 0]);
+        for changes in [
+            differ(LOCK, &deep, &[ours]),
+            differ(LOCK, &deep, &[&for_tests.replace("ours", "program")]),
+            differ(
+                LOCK,
+                &deep,
+                &[&format!("{for_tests}\ndependencies.deep = '1'")],
+            ),
+        ] {
+            assert_eq!(changes, ["deep 1.0.0 has another checksum"]);
+        }
+    }
+
     #[test]
     fn only_what_a_program_is_built_from_counts() {
-        assert_eq!(packages(LOCK, LOCK, "program"), [""; 0]);
+        let packages = |old: &str, new: &str| differ(old, new, &[]);
+        assert_eq!(packages(LOCK, LOCK), [""; 0]);
         // Nothing of ours depends on these two.
         for (from, to) in [("\"e\"", "\"f\""), ("\"c\"", "\"f\"")] {
-            assert_eq!(packages(LOCK, &LOCK.replace(from, to), "program"), [""; 0]);
+            assert_eq!(packages(LOCK, &LOCK.replace(from, to)), [""; 0]);
         }
         let deep = LOCK.replace(
             "name = \"deep\"\n        version = \"1.0.0\"",
             "name = \"deep\"\n        version = \"1.0.1\"",
         );
         assert_ne!(deep, LOCK);
+        assert_eq!(packages(LOCK, &deep), ["deep 1.0.0 became 1.0.1"]);
         assert_eq!(
-            packages(LOCK, &deep, "program"),
-            ["deep 1.0.0 became 1.0.1"]
-        );
-        assert_eq!(
-            packages(LOCK, &LOCK.replace("\"d\"", "\"f\""), "program"),
+            packages(LOCK, &LOCK.replace("\"d\"", "\"f\"")),
             ["twice 2.0.0 has another checksum"]
         );
         assert_eq!(
-            packages(LOCK, &LOCK.replace("\"used\", ", ""), "program"),
+            packages(LOCK, &LOCK.replace("\"used\", ", "")),
             ["used 1.0.0 is gone"]
         );
-        assert_eq!(packages(LOCK, LOCK, "none").len(), 1);
+        let nothing = differ(LOCK, "", &[]);
+        assert_eq!(nothing, ["Cargo.lock: program is not in both"]);
     }
 
     #[test]

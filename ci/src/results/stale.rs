@@ -169,7 +169,11 @@ impl Versions<'_> {
             .ok()
             .and_then(|manifest| Some(manifest.get("package")?.get("name")?.as_str()?.to_owned()));
         match program {
-            Some(program) => lock::packages(&self.at(commit, LOCK), &self.now(LOCK), &program),
+            Some(program) => {
+                let old = pinned(|file| self.at(commit, file));
+                let new = pinned(|file| self.now(file));
+                lock::packages(&old, &new, &program)
+            }
             None => vec![format!("{LOCK} has changed")],
         }
     }
@@ -180,6 +184,22 @@ impl Versions<'_> {
 
     fn parts(&mut self, commit: &str) -> Vec<String> {
         lock::parts(&self.at(commit, NATIVE), &self.now(NATIVE))
+    }
+}
+
+/// What a state of the project pins, with its files' texts.
+fn pinned(mut text: impl FnMut(&str) -> String) -> lock::Pinned {
+    let workspace: Option<toml::Table> = toml::from_str(&text("Cargo.toml")).ok();
+    let members = (workspace.as_ref())
+        .and_then(|manifest| manifest.get("workspace")?.get("members")?.as_array())
+        .into_iter()
+        .flatten()
+        .filter_map(toml::Value::as_str);
+    lock::Pinned {
+        manifests: members
+            .map(|member| text(&format!("{member}/Cargo.toml")))
+            .collect(),
+        lock: text(LOCK),
     }
 }
 
