@@ -7,8 +7,9 @@
 use std::io::Cursor;
 
 use fast_image_resize::{
-    FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer,
-    images::{Image, ImageRef},
+    FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer,
+    images::{TypedImage, TypedImageRef},
+    pixels::{U8, U8x3},
 };
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 use thiserror::Error;
@@ -229,6 +230,55 @@ fn check_size(width: u64, height: u64) -> Result<(), PictureError> {
     Ok(())
 }
 
+// ANCHOR: resize_to
+/// Resizes by an antialiased triangle filter, as Pillow's `BILINEAR` does.
+///
+/// * `width`, `height`: of the result, in pixels
+///
+/// # Errors
+/// [`PictureError::Resize`].
+pub fn resize_to(
+    resizer: &mut Resizer,
+    picture: &Picture,
+    width: u32,
+    height: u32,
+) -> Result<Picture, PictureError> {
+    let pixels = match picture.channels {
+        1 => resize_as::<U8>(resizer, picture, width, height),
+        _ => resize_as::<U8x3>(resizer, picture, width, height),
+    };
+    let pixels = pixels.map_err(|message| PictureError::Resize {
+        width: picture.width,
+        height: picture.height,
+        message,
+    })?;
+    Ok(Picture {
+        width,
+        height,
+        channels: picture.channels,
+        pixels,
+    })
+}
+
+/// Resizes pixels of one type. The library's own choice among all types would compile the code of
+/// each: that took a minute and a half.
+fn resize_as<P: PixelTrait>(
+    resizer: &mut Resizer,
+    picture: &Picture,
+    width: u32,
+    height: u32,
+) -> Result<Vec<u8>, String> {
+    let mut pixels = vec![0; width as usize * height as usize * picture.channels];
+    let source = TypedImageRef::<P>::from_buffer(picture.width, picture.height, &picture.pixels)
+        .map_err(|error| error.to_string())?;
+    let mut resized = TypedImage::<P>::from_buffer(width, height, &mut pixels)
+        .map_err(|error| error.to_string())?;
+    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
+    (resizer.resize_typed(&source, &mut resized, &options)).map_err(|error| error.to_string())?;
+    Ok(pixels)
+}
+// ANCHOR_END: resize_to
+
 /// How pictures become the pixels of a model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Transform {
@@ -259,8 +309,8 @@ impl Transform {
     }
 
     // ANCHOR: resize
-    /// Resizes the shorter side by an antialiased triangle filter, as Pillow's
-    /// `BILINEAR` does; the longer side keeps the proportion, rounded down.
+    /// Resizes the shorter side as [`resize_to`] does; the longer side keeps the proportion,
+    /// rounded down.
     ///
     /// # Errors
     /// [`PictureError::Resize`].
@@ -282,29 +332,7 @@ impl Transform {
             return Ok(picture);
         }
         check_size(new_width.into(), new_height.into())?;
-        let failed = |message: String| PictureError::Resize {
-            width,
-            height,
-            message,
-        };
-        let pixel_type = if picture.channels == 1 {
-            PixelType::U8
-        } else {
-            PixelType::U8x3
-        };
-        let source = ImageRef::new(width, height, &picture.pixels, pixel_type)
-            .map_err(|e| failed(e.to_string()))?;
-        let mut resized = Image::new(new_width, new_height, pixel_type);
-        let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
-        resizer
-            .resize(&source, &mut resized, &options)
-            .map_err(|e| failed(e.to_string()))?;
-        Ok(Picture {
-            width: new_width,
-            height: new_height,
-            channels: picture.channels,
-            pixels: resized.into_vec(),
-        })
+        resize_to(resizer, &picture, new_width, new_height)
     }
     // ANCHOR_END: resize
 

@@ -7,10 +7,7 @@
 use std::{env, fs, path::PathBuf};
 
 use cpu_inference::preprocess::{self, Picture, Transform};
-use fast_image_resize::{
-    FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer,
-    images::{Image, ImageRef},
-};
+use fast_image_resize::Resizer;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -276,24 +273,7 @@ fn the_order_of_the_directions_explains_the_difference() {
 }
 
 fn resized_to(picture: &Picture, width: u32, height: u32) -> Picture {
-    let from = ImageRef::new(
-        picture.width,
-        picture.height,
-        &picture.pixels,
-        PixelType::U8x3,
-    );
-    let mut to = Image::new(width, height, PixelType::U8x3);
-    let bilinear = ResizeAlg::Convolution(FilterType::Bilinear);
-    let options = ResizeOptions::new().resize_alg(bilinear);
-    Resizer::new()
-        .resize(&from.unwrap(), &mut to, &options)
-        .unwrap();
-    Picture {
-        width,
-        height,
-        channels: 3,
-        pixels: to.into_vec(),
-    }
+    preprocess::resize_to(&mut Resizer::new(), picture, width, height).unwrap()
 }
 
 #[test]

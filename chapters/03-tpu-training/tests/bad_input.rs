@@ -48,8 +48,9 @@ fn program(plugin: &Path) -> Command {
 fn train(plugin: &Path, out: &Path, words: &[&str], code: i32) -> String {
     let output = program(plugin)
         .args([
-            "train", "--device", "cpu", "--width", "4", "--conv", "products", "--quiet",
+            "train", "--device", "cpu", "--width", "4", "--conv", "products",
         ])
+        .args(["--compile", "fast", "--quiet"])
         .args(words)
         .arg("--out")
         .arg(out)
@@ -325,7 +326,14 @@ fn a_full_disk_is_a_failure_and_told_once(plugin: &Path) {
     let output = Command::new("sh")
         .args(["-c", script, env!("CARGO_BIN_EXE_tpu-training")])
         .args(["train", "--device", "cpu", "--width", "4", "--epochs", "1"])
-        .args(["--conv", "products", "--quiet", "--out"])
+        .args([
+            "--conv",
+            "products",
+            "--compile",
+            "fast",
+            "--quiet",
+            "--out",
+        ])
         .arg(scratch.path())
         .env("PJRT_PLUGIN_LIBRARY_PATH", plugin)
         .output()

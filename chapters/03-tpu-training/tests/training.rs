@@ -22,7 +22,7 @@ use pjrt_runtime::Platform;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tpu_training::{
-    config::{ConvStyle, LoopStyle, TrainConfig},
+    config::{CompileEffort, ConvStyle, LoopStyle, TrainConfig},
     data_set::DataSet,
     device,
     run_folder::RunFolder,
@@ -61,12 +61,14 @@ fn program(plugin: &Path) -> Command {
     command
 }
 
-/// A training small enough for a test: digits at width 4.
+/// A training small enough for a test: digits at width 4, in programs that are compiled soon.
 fn train(plugin: &Path, out: &Path, words: &[&str]) -> Command {
     let mut command = program(plugin);
     command.args(["train", "--device", "cpu", "--conv", "products"]);
-    if !words.contains(&"--width") {
-        command.args(["--width", "4"]);
+    for (flag, value) in [("--width", "4"), ("--compile", "fast")] {
+        if !words.contains(&flag) {
+            command.args([flag, value]);
+        }
     }
     command.args(words).arg("--out").arg(out);
     command
@@ -120,7 +122,7 @@ fn digits_are_learned_and_the_result_has_every_epoch(plugin: &Path) {
     succeed(&mut train(
         plugin,
         scratch.path(),
-        &["--epochs", "6", "--width", "8"],
+        &["--epochs", "6", "--width", "8", "--compile", "thorough"],
     ));
     let file = result(scratch.path());
     assert!(file.rows.iter().all(|row| row.status == Status::Ok));
@@ -380,6 +382,7 @@ fn tiny(epochs: usize) -> TrainConfig {
     config.epochs = epochs;
     config.warmup_steps = 0;
     config.conv = ConvStyle::Products;
+    config.compile = CompileEffort::Fast;
     config
 }
 
