@@ -13,6 +13,8 @@ pub struct CargoTool {
     pub name: &'static str,
     /// The version that is built and no other.
     pub version: &'static str,
+    /// What makes it say its version.
+    pub ask: &'static [&'static str],
 }
 
 /// The path of the program, built first if it is not there. A program of the same version
@@ -53,6 +55,6 @@ fn is(path: &Path, tool: &CargoTool) -> bool {
     let Some(path) = path.to_str() else {
         return false;
     };
-    let line = toolchain::first_line(path, &["--version"]);
+    let line = toolchain::first_line(path, tool.ask);
     line.is_some_and(|line| line.split_whitespace().any(|word| word == tool.version))
 }

@@ -17,6 +17,7 @@ use crate::{
 const CARGO_DENY: CargoTool = CargoTool {
     name: "cargo-deny",
     version: "0.20.2",
+    ask: &["--version"],
 };
 
 /// Options of `cargo x deny`.

@@ -213,7 +213,7 @@ fn a_release_says_what_it_is_made_of() {
     project.write("a/src/lib.rs", "");
     project.fake(
         "cargo-cyclonedx",
-        "case \"$*\" in --version) echo cargo-cyclonedx 0.5.9;; \
+        "case \"$*\" in --version) exit 2;; *--version) echo cargo-cyclonedx-cyclonedx 0.5.9;; \
          *) echo '{\"metadata\": {\"component\": {\"name\": \"a\"}}}' > a/sbom.cdx.json;; esac",
     );
     let release = || project.x(&["release", "--only-sbom"]);

@@ -16,6 +16,8 @@ use crate::{
 const CARGO_CYCLONEDX: CargoTool = CargoTool {
     name: "cargo-cyclonedx",
     version: "0.5.9",
+    // As a subcommand of cargo: by itself it knows no --version.
+    ask: &["cyclonedx", "--version"],
 };
 /// What cargo-cyclonedx writes beside each manifest, without `.json`.
 const NAME: &str = "sbom.cdx";
