@@ -8,7 +8,7 @@ mod harness;
 
 #[path = "beam/cluster.rs"]
 mod cluster;
-#[path = "beam/emulator.rs"]
+#[path = "../../03-tpu-training/tests/object_stores/emulator.rs"]
 mod emulator;
 
 use std::{
@@ -22,11 +22,12 @@ use std::{
 
 use accel::results::ResultFile;
 use cluster::Cluster;
-use emulator::{Emulator, Store};
+use emulator::{BUCKET, Emulator};
 use harness::Need;
 use libtest_mimic::{Arguments, Failed, Trial};
 use pjrt_runtime::Platform;
 use serde_json::Value;
+use tpu_training::store::Scheme;
 
 const NO_BEAM: &str = "needs: Apache Beam; cargo x test";
 const NO_EMULATORS: &str = "needs: emulators of object stores (moto); cargo x test";
@@ -476,19 +477,19 @@ fn a_killed_worker_costs_no_row_and_a_bad_run_is_one(here: &Here) {
 }
 
 fn a_run_that_is_moved_goes_on_from_its_bucket(here: &Here) {
-    for store in [Store::S3, Store::Gs] {
-        a_moved_run_goes_on_from(store, here);
+    for scheme in [Scheme::S3, Scheme::Gs] {
+        a_moved_run_goes_on_from(scheme, here);
     }
 }
 
-fn a_moved_run_goes_on_from(store: Store, here: &Here) {
+fn a_moved_run_goes_on_from(scheme: Scheme, here: &Here) {
     let python = here.emulators.as_ref().expect("the need says so");
-    let emulator = Emulator::start(store, python);
+    let emulator = Emulator::start(scheme, python).unwrap();
     let scratch = Scratch::new(here, 12);
     let runs = fs::read_to_string(scratch.path("runs.jsonl")).unwrap();
     let first = runs.lines().next().unwrap();
     fs::write(scratch.path("runs.jsonl"), first).unwrap();
-    let out = emulator.folder("sweep");
+    let out = format!("{}://{BUCKET}/sweep", scheme.name());
 
     // A worker begins it, and dies.
     let mut command = here.trainer();
@@ -504,7 +505,7 @@ fn a_moved_run_goes_on_from(store: Store, here: &Here) {
         .map_while(Result::ok)
         .filter(|line| line.contains("\"epoch\""))
         .nth(2);
-    assert!(saved.is_some(), "three epochs with {store:?}");
+    assert!(saved.is_some(), "three epochs with {scheme:?}");
     begun.kill().unwrap();
     begun.wait().unwrap();
 

@@ -183,13 +183,16 @@ mod tests {
         checksum = "e"
     "#;
 
-    /// What differs for the program between two lock files, with these manifests.
-    fn differ(old: &str, new: &str, manifests: &[&str]) -> Vec<String> {
-        let pinned = |lock: &str| Pinned {
+    fn pinned(lock: &str, manifests: &[&str]) -> Pinned {
+        Pinned {
             lock: lock.to_owned(),
             manifests: manifests.iter().map(|&text| text.to_owned()).collect(),
-        };
-        packages(&pinned(old), &pinned(new), "program")
+        }
+    }
+
+    /// What differs for the program between two lock files, with these manifests.
+    fn differ(old: &str, new: &str, manifests: &[&str]) -> Vec<String> {
+        packages(&pinned(old, manifests), &pinned(new, manifests), "program")
     }
 
     #[test]
@@ -233,6 +236,8 @@ mod tests {
             packages(LOCK, &LOCK.replace("\"used\", ", "")),
             ["used 1.0.0 is gone"]
         );
+        let same = pinned(LOCK, &[]);
+        assert_eq!(super::packages(&same, &same, "none").len(), 1);
         let nothing = differ(LOCK, "", &[]);
         assert_eq!(nothing, ["Cargo.lock: program is not in both"]);
     }

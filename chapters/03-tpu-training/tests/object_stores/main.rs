@@ -5,11 +5,14 @@
 //! tested without them, in `tests/checkpoint/objects.rs`; here it meets requests, signatures,
 //! lists in pages and uploads in parts.
 
+mod emulator;
+
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 
+use emulator::{BUCKET, Emulator};
 use libtest_mimic::{Arguments, Failed, Trial};
 use serde_json::json;
 use tpu_training::checkpoint::{CheckpointError, NamedTensor, Progress, TrainingState, latest};
@@ -19,8 +22,6 @@ use tpu_training::store::{
 };
 
 const NEEDS: &str = "needs: emulators of object stores (moto); cargo x test";
-
-const BUCKET: &str = "training-runs";
 
 type Test = fn(&Emulator);
 
@@ -83,55 +84,10 @@ fn python() -> Option<PathBuf> {
         .then_some(python)
 }
 
-/// An emulator in a process of its own, with a bucket.
-struct Emulator {
-    scheme: Scheme,
-    process: Child,
-    address: String,
-}
-
 impl Emulator {
-    fn start(scheme: Scheme, python: &Path) -> Result<Self, Failed> {
-        let kind = match scheme {
-            Scheme::S3 => "s3",
-            Scheme::Gs => "gcs",
-        };
-        let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/object_stores/emulator.py");
-        let mut process = Command::new(python)
-            .arg(program)
-            .args([kind, BUCKET])
-            // It ends when this pipe is closed, however this process ends.
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let mut port = String::new();
-        let stdout = process.stdout.take().ok_or("no stdout")?;
-        BufReader::new(stdout).read_line(&mut port)?;
-        let port: u16 = port.trim().parse()?;
-        Ok(Self {
-            scheme,
-            process,
-            address: format!("http://127.0.0.1:{port}"),
-        })
-    }
-
-    /// The variables that a user would set.
     fn environment(&self) -> Environment {
-        let variables = match self.scheme {
-            Scheme::S3 => vec![
-                ("AWS_ENDPOINT", self.address.as_str()),
-                ("AWS_ALLOW_HTTP", "true"),
-                ("AWS_REGION", "us-east-1"),
-                ("AWS_ACCESS_KEY_ID", "testing"),
-                ("AWS_SECRET_ACCESS_KEY", "testing"),
-            ],
-            Scheme::Gs => vec![
-                ("GOOGLE_BASE_URL", self.address.as_str()),
-                ("GOOGLE_BEARER_TOKEN", "testing"),
-            ],
-        };
         let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
-        Environment::new(self.scheme, variables.into_iter().map(owned))
+        Environment::new(self.scheme, self.variables().into_iter().map(owned))
     }
 
     fn url(&self, bucket: &str, prefix: &str) -> ObjectUrl {
@@ -148,13 +104,6 @@ impl Emulator {
 
     fn open(&self, keep: usize) -> RunFolder {
         RunFolder::with_store(Box::new(self.store()), keep).unwrap()
-    }
-}
-
-impl Drop for Emulator {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }
 
@@ -282,18 +231,6 @@ fn save_until_killed(place: &str) -> ! {
 
 fn a_killed_upload_leaves_the_checkpoint_before(emulator: &Emulator) {
     let url = emulator.url(BUCKET, "run");
-    let environment = match emulator.scheme {
-        Scheme::S3 => vec![
-            ("AWS_ENDPOINT", emulator.address.as_str()),
-            ("AWS_ALLOW_HTTP", "true"),
-            ("AWS_ACCESS_KEY_ID", "testing"),
-            ("AWS_SECRET_ACCESS_KEY", "testing"),
-        ],
-        Scheme::Gs => vec![
-            ("GOOGLE_BASE_URL", emulator.address.as_str()),
-            ("GOOGLE_BEARER_TOKEN", "testing"),
-        ],
-    };
     let temporary = tempfile::tempdir().unwrap();
     let store = ObjectFolder::connect(&url, &emulator.environment()).unwrap();
     let mut promised = 0;
@@ -302,7 +239,7 @@ fn a_killed_upload_leaves_the_checkpoint_before(emulator: &Emulator) {
             .env(CHILD, url.to_string())
             // What is staged there is nobody's after a kill.
             .env("TMPDIR", temporary.path())
-            .envs(environment.iter().copied())
+            .envs(emulator.variables())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
