@@ -10,7 +10,7 @@ mod emulator;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 
 use emulator::{BUCKET, Emulator};
 use libtest_mimic::{Arguments, Failed, Trial};
