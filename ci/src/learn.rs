@@ -11,7 +11,7 @@ use crate::{
     book, cargo, gpu, libtorch, native_pins,
     phases::Phases,
     pjrt::{self, Platform},
-    quantities::size,
+    quantities::{size, time},
     setup,
 };
 
@@ -99,36 +99,30 @@ pub fn run(args: Args, root: &Path) -> anyhow::Result<ExitCode> {
             Some(reason) => eprintln!("chapter {} is left out: {reason}", chapter.name),
         }
     }
-    let names = chapters.iter().map(|chapter| chapter.package);
-    let mut build = cargo::programs("build", names.chain([book::PROGRAM]), root);
-    let built = phases.time("build", || cargo::status(&mut build))?;
-    if !built.success() {
-        eprintln!("{phases}");
-        bail!("{} failed ({built}): see above", cargo::words(&build));
-    }
-
     let mut failed = Vec::new();
-    for chapter in chapters {
-        let mut command = chapter_command(chapter, args.full, root);
-        let status = phases.time(chapter.name, || cargo::status(&mut command))?;
-        if !status.success() {
-            eprintln!(
-                "chapter {} failed ({status}); try `{}`",
-                chapter.name,
-                cargo::words(&command)
-            );
+    let mut rendered = true;
+    // One after the other: the reader has figures of the first while the second is compiled.
+    for (i, chapter) in chapters.iter().enumerate() {
+        let renderer = (i == 0).then_some(book::PROGRAM);
+        let ran = measure(chapter, renderer, args.full, &mut phases, root)?;
+        if !ran {
             failed.push(chapter.name);
+        }
+        // Also after a failure: the reader gets the figures that there are.
+        rendered = phases.time("book", || render(root))?;
+        if ran && rendered && i + 1 < chapters.len() {
+            eprintln!(
+                "after {}: {} shows chapter {} with your figures; reload it when more have run",
+                time(phases.total()),
+                book::address(root),
+                chapter.name
+            );
         }
     }
 
-    // Also after a failure: the reader gets the figures that there are.
-    let mut book = book::command(root);
-    // It prints the page's path, which here comes at the very end.
-    book.stdout(Stdio::null());
-    let rendered = phases.time("book", || cargo::status(&mut book))?;
     println!("\n{phases}\n");
-    if !rendered.success() {
-        bail!("{} failed ({rendered}): see above", cargo::words(&book));
+    if !rendered {
+        bail!("the book could not be rendered: see above");
     }
     println!("{}", book::address(root));
     if args.open {
@@ -139,6 +133,46 @@ pub fn run(args: Args, root: &Path) -> anyhow::Result<ExitCode> {
     } else {
         bail!("failed: chapter {}", failed.join(", "));
     }
+}
+
+/// Builds a chapter's program, and another beside it, and runs it; whether it succeeded.
+///
+/// # Errors
+/// If it cannot be built.
+fn measure(
+    chapter: &Chapter,
+    beside: Option<&'static str>,
+    full: bool,
+    phases: &mut Phases,
+    root: &Path,
+) -> anyhow::Result<bool> {
+    // By name, and not by package: what later chapters share with it is built once.
+    let names = [chapter.package].into_iter().chain(beside);
+    let mut build = cargo::programs("build", names, root);
+    let name = format!("build {}", chapter.name);
+    let built = phases.time(&name, || cargo::status(&mut build))?;
+    if !built.success() {
+        eprintln!("{phases}");
+        bail!("{} failed ({built}): see above", cargo::words(&build));
+    }
+    let mut command = chapter_command(chapter, full, root);
+    let status = phases.time(chapter.name, || cargo::status(&mut command))?;
+    if !status.success() {
+        eprintln!(
+            "chapter {} failed ({status}); try `{}`",
+            chapter.name,
+            cargo::words(&command)
+        );
+    }
+    Ok(status.success())
+}
+
+/// Renders the book with the figures that there are; whether it could.
+fn render(root: &Path) -> anyhow::Result<bool> {
+    let mut book = book::command(root);
+    // It prints the page's path, which here comes at the very end.
+    book.stdout(Stdio::null());
+    Ok(cargo::status(&mut book)?.success())
 }
 
 /// Why a chapter cannot run on this machine, after set-up has brought what it can.

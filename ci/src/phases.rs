@@ -7,17 +7,27 @@ use std::{
 
 use crate::quantities;
 
-/// Wall-clock times of named phases, in the order they ran.
+/// Wall-clock times of named phases, in the order they first ran.
 #[derive(Default)]
 pub struct Phases(Vec<(String, Duration)>);
 
 impl Phases {
-    /// Runs `work` and notes its time under `name`, whether it succeeds or not.
+    /// Runs `work` and notes its time under `name`, whether it succeeds or not; times of one
+    /// name are added up.
     pub fn time<T>(&mut self, name: &str, work: impl FnOnce() -> T) -> T {
         let start = Instant::now();
         let result = work();
-        self.0.push((name.to_owned(), start.elapsed()));
+        let taken = start.elapsed();
+        match self.0.iter_mut().find(|(known, _)| known == name) {
+            Some((_, time)) => *time += taken,
+            None => self.0.push((name.to_owned(), taken)),
+        }
         result
+    }
+
+    /// The time of all phases.
+    pub fn total(&self) -> Duration {
+        self.0.iter().map(|(_, duration)| *duration).sum()
     }
 }
 
@@ -29,7 +39,11 @@ impl fmt::Display for Phases {
         for (name, duration) in &self.0 {
             writeln!(f, "  {name:width$}  {}", quantities::time(*duration))?;
         }
-        let total = self.0.iter().map(|(_, duration)| *duration).sum();
-        write!(f, "  {:width$}  {}", "total", quantities::time(total))
+        write!(
+            f,
+            "  {:width$}  {}",
+            "total",
+            quantities::time(self.total())
+        )
     }
 }

@@ -230,7 +230,7 @@ fn a_build_that_fails_says_so() {
     ));
 }
 
-/// A workspace whose chapter 1 and book-builder only note how they were called.
+/// A workspace whose chapters and book-builder only note how and when they were called.
 fn with_chapters(chapter_exit: u8) -> (Project, Command) {
     let project = Project::new();
     let members = "members = [\"chapter\", \"gpu\", \"training\", \"sweep\", \"builder\"]";
@@ -255,6 +255,9 @@ fn with_chapters(chapter_exit: u8) -> (Project, Command) {
                 "fn main() {{\n\
                  let words: Vec<String> = std::env::args().skip(1).collect();\n\
                  std::fs::write(\"{folder}.called\", words.join(\" \")).unwrap();\n\
+                 use std::{{fs::OpenOptions, io::Write}};\n\
+                 let order = OpenOptions::new().create(true).append(true).open(\"order\");\n\
+                 order.unwrap().write_all(b\"{folder} \").unwrap();\n\
                  std::process::exit({exit});\n}}\n"
             ),
         );
@@ -278,7 +281,9 @@ fn learn_runs_the_chapters_and_names_the_page() {
         .success()
         .stdout(contains("  01-cpu  "))
         .stdout(contains("file:///"))
-        .stdout(predicates::str::ends_with("/book/html/index.html\n"));
+        .stdout(predicates::str::ends_with("/book/html/index.html\n"))
+        .stderr(contains("shows chapter 01-cpu with your figures"))
+        .stderr(contains("shows chapter 04-sweep").not());
     let called = |name: &str| fs::read_to_string(project.path(name)).unwrap();
     assert_eq!(
         called("chapter.called"),
@@ -297,6 +302,11 @@ fn learn_runs_the_chapters_and_names_the_page() {
         "learn --quick --out results-local/04-sweep"
     );
     assert!(called("builder.called").starts_with("--root "));
+    assert_eq!(
+        called("order"),
+        "chapter builder gpu builder training builder sweep builder ",
+        "the book shows each chapter as soon as it has run"
+    );
 }
 
 #[test]

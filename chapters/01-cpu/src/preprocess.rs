@@ -261,7 +261,7 @@ pub fn resize_to(
 }
 
 /// Resizes pixels of one type. The library's own choice among all types would compile the code of
-/// each: that took a minute and a half.
+/// each, which takes long.
 fn resize_as<P: PixelTrait>(
     resizer: &mut Resizer,
     picture: &Picture,

@@ -153,6 +153,8 @@ impl Here {
         command
             .env("PYTHONPATH", pipelines())
             .env("PYTHONDONTWRITEBYTECODE", "1")
+            // Beam leaves folders behind.
+            .env("TMPDIR", env!("CARGO_TARGET_TMPDIR"))
             .env("PJRT_PLUGIN_LIBRARY_PATH", &self.plugin)
             .stdin(Stdio::null());
         command

@@ -10,6 +10,8 @@ pub enum Quantity {
     Time(&'static str),
     /// Bytes, printed in KiB, MiB or GiB.
     Bytes,
+    /// Operations, or operations or bytes per second, printed as vendors do (`406 GFLOP/s`).
+    Decimal(&'static str),
     /// A fraction of one, printed in per cent.
     Share,
     /// A ratio of two like things, printed with `×`.
@@ -21,6 +23,12 @@ pub enum Quantity {
 impl Quantity {
     /// Reads the quantity off a field's name, by its suffix.
     pub fn of(field: &str) -> Self {
+        for (suffix, unit) in DECIMAL {
+            let before = field.strip_suffix(suffix);
+            if before.is_some_and(|before| before.is_empty() || before.ends_with('_')) {
+                return Self::Decimal(unit);
+            }
+        }
         if let Some(thing) = field.strip_suffix("_per_second") {
             return Self::Rate(thing.replace('_', " "));
         }
@@ -52,6 +60,10 @@ impl Quantity {
             Self::Rate(thing) => format!("{} {thing}/s", significant(value)),
             Self::Time(unit) => format!("{} {unit}", significant(value)),
             Self::Bytes => bytes(value),
+            Self::Decimal(unit) => {
+                let (divisor, prefix) = decimal_prefix(value);
+                format!("{} {prefix}{unit}", significant(value / divisor))
+            }
             Self::Share => format!("{}%", percent(value)),
             Self::Ratio => format!("{}×", ratio(value)),
             Self::Plain => plain(value),
@@ -62,12 +74,15 @@ impl Quantity {
     pub fn print_bare(&self, value: f64) -> String {
         match self {
             Self::Rate(_) | Self::Time(_) => significant(value),
-            Self::Bytes | Self::Share | Self::Ratio | Self::Plain => self.print(value),
+            Self::Bytes | Self::Decimal(_) | Self::Share | Self::Ratio | Self::Plain => {
+                self.print(value)
+            }
         }
     }
 
     /// The unit of an axis that reaches `top`: what its numbers are divided by, and its
-    /// heading. An axis in bytes counts in KiB, MiB or GiB, so that its steps are round.
+    /// heading. An axis in bytes counts in KiB, MiB or GiB, so that its steps are round; one in
+    /// FLOP/s in GFLOP/s or what fits.
     pub fn axis(&self, field: &str, top: f64) -> (f64, String) {
         let heading = self.heading(field);
         match self {
@@ -77,6 +92,10 @@ impl Quantity {
             Self::Bytes => {
                 let (divisor, unit) = binary_unit(top);
                 (divisor, format!("{heading} ({unit})"))
+            }
+            Self::Decimal(unit) => {
+                let (divisor, prefix) = decimal_prefix(top);
+                (divisor, format!("{heading} ({prefix}{unit})"))
             }
         }
     }
@@ -112,10 +131,18 @@ impl Quantity {
                     rest
                 }
             }
+            Self::Decimal(_) => words(field.strip_suffix("_per_second").unwrap_or(field)),
             Self::Share | Self::Ratio | Self::Plain => words(field),
         }
     }
 }
+
+/// Ends of names of large counts, each with its unit.
+const DECIMAL: [(&str, &str); 3] = [
+    ("flops_per_second", "FLOP/s"),
+    ("bytes_per_second", "B/s"),
+    ("flops", "FLOP"),
+];
 
 /// Whether it is a share of something, also one `share_until` an event.
 fn names_a_share(field: &str) -> bool {
@@ -185,16 +212,21 @@ pub fn ratio(value: f64) -> String {
 
 /// A number in decimal units, as vendors give them: `320 GB/s`, `8.1 TFLOP/s`, `16 GB`.
 pub fn si(value: f64, unit: &str) -> String {
-    const PREFIXES: [(f64, &str); 5] =
-        [(1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")];
-    let (divisor, prefix) = PREFIXES
-        .into_iter()
-        .find(|(size, _)| value.abs() >= *size)
-        .unwrap_or((1.0, ""));
+    let (divisor, prefix) = decimal_prefix(value);
     // As many digits as vendors give, and no zeros behind them.
     let digits = format!("{:.3}", value / divisor);
     let digits = digits.trim_end_matches('0').trim_end_matches('.');
     format!("{digits} {prefix}{unit}")
+}
+
+/// The largest decimal prefix of which there is at least one, and what it stands for.
+fn decimal_prefix(value: f64) -> (f64, &'static str) {
+    const PREFIXES: [(f64, &str); 5] =
+        [(1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")];
+    PREFIXES
+        .into_iter()
+        .find(|(size, _)| value.abs() >= *size)
+        .unwrap_or((1.0, ""))
 }
 
 /// US dollars: whole cents at least, three significant digits below a dollar.
@@ -321,6 +353,10 @@ mod tests {
         assert_eq!(print("ms_per_image", 39.06), "39.1 ms");
         assert_eq!(print("decode_seconds", 1.5), "1.50 s");
         assert_eq!(print("resident_memory_bytes", 1_610_612_736.0), "1.50 GiB");
+        assert_eq!(print("peak_flops_per_second", 405.85e9), "406 GFLOP/s");
+        assert_eq!(print("peak_bytes_per_second", 32.9e9), "32.9 GB/s");
+        assert_eq!(print("counted_flops", 514.0e9), "514 GFLOP");
+        assert_eq!(print("flops_per_byte", 12.25), "12.2");
         assert_eq!(print("top1_accuracy", 0.9741), "97.4%");
         assert_eq!(print("busy_share_until_tail", 0.9991), "99.9%");
         assert_eq!(print("scheduling_share", 0.000_11), "0.01%");
@@ -354,6 +390,8 @@ mod tests {
         assert_eq!(heading("p50_ms"), "p50 (ms)");
         assert_eq!(heading("ms_per_image"), "per image (ms)");
         assert_eq!(heading("resident_memory_bytes"), "resident memory");
+        assert_eq!(heading("peak_flops_per_second"), "peak flops");
+        assert_eq!(heading("counted_flops"), "counted flops");
         assert_eq!(heading("top1_accuracy"), "top1 accuracy");
         assert_eq!(heading("batch"), "batch");
     }
@@ -367,6 +405,10 @@ mod tests {
         assert_eq!(
             axis("images_per_second", 27.0),
             (1.0, "images/s".to_owned())
+        );
+        assert_eq!(
+            axis("reached_flops_per_second", 2.1e11),
+            (1e9, "reached flops (GFLOP/s)".to_owned())
         );
     }
 }

@@ -1,5 +1,7 @@
 //! Which changed files cannot have changed a figure, whatever a result depends on.
 
+use proc_macro2::{Group, TokenStream, TokenTree};
+
 /// Whether no program is built from a file: texts, licences, and what only tests need.
 pub fn is_beside_the_program(path: &str) -> bool {
     let (folders, name) = path.rsplit_once('/').unwrap_or(("", path));
@@ -42,7 +44,10 @@ const BESIDE_PACKAGE: [&str; 15] = [
 /// Whether two texts of a manifest or of a Rust file build the same program.
 pub fn builds_the_same(path: &str, old: &str, new: &str) -> bool {
     if !is_manifest(path) {
-        return !old.is_empty() && before_tests(old) == before_tests(new);
+        return match (tokens(old), tokens(new)) {
+            (Some(old), Some(new)) => !old.is_empty() && old == new,
+            _ => false,
+        };
     }
     match (built_from(old), built_from(new)) {
         (Some(old), Some(new)) => old == new,
@@ -64,20 +69,51 @@ fn built_from(manifest: &str) -> Option<toml::Table> {
     Some(table)
 }
 
-/// A Rust file up to its tests, if they stand at its end; else all of it.
-fn before_tests(source: &str) -> &str {
-    const TESTS: &str = "\n#[cfg(test)]\nmod tests {\n";
-    match source.split_once(TESTS) {
-        // The module's own lines are indented: the first that is not ends it.
-        Some((program, tests))
-            if tests
-                .lines()
-                .all(|line| line.starts_with([' ', '}']) || line.is_empty())
-                && tests.lines().filter(|line| line.starts_with('}')).count() == 1 =>
-        {
-            program
-        }
-        _ => source,
+/// The tokens of a Rust file without documentation and modules of tests; `None` if it is no Rust.
+/// Comments are no tokens.
+fn tokens(source: &str) -> Option<String> {
+    let tokens: TokenStream = source.parse().ok()?;
+    Some(program(tokens).to_string())
+}
+
+fn program(tokens: TokenStream) -> TokenStream {
+    let trees: Vec<TokenTree> = tokens.into_iter().collect();
+    let mut program = TokenStream::new();
+    let mut rest = trees.as_slice();
+    while let [first, after @ ..] = rest {
+        rest = match beside(rest) {
+            0 => {
+                program.extend([match first {
+                    TokenTree::Group(group) => {
+                        Group::new(group.delimiter(), self::program(group.stream())).into()
+                    }
+                    token => token.clone(),
+                }]);
+                after
+            }
+            length => rest.get(length..).unwrap_or_default(),
+        };
+    }
+    program
+}
+
+/// How many of the first tokens are a text of documentation or a module of tests.
+fn beside(tokens: &[TokenTree]) -> usize {
+    let is = |at: usize, text: &str| tokens.get(at).is_some_and(|one| one.to_string() == text);
+    let is_group = |at: usize, start: &str| {
+        matches!(tokens.get(at), Some(TokenTree::Group(group))
+            if group.stream().to_string().replace(' ', "").starts_with(start))
+    };
+    if !is(0, "#") {
+        0
+    } else if is_group(1, "doc=") {
+        2
+    } else if is(1, "!") && is_group(2, "doc=") {
+        3
+    } else if is_group(1, "cfg(test)") && is(2, "mod") {
+        5
+    } else {
+        0
     }
 }
 
@@ -86,17 +122,28 @@ mod tests {
     use super::{builds_the_same, is_beside_the_program};
 
     #[test]
-    fn what_only_tests_a_rust_file_is_beside_the_program() {
-        let source = |program: &str, tests: &str, after: &str| {
-            format!("{program}\n#[cfg(test)]\nmod tests {{\n    {tests}\n}}\n{after}")
-        };
-        let same = |old: &str, new: &str| builds_the_same("src/a.rs", old, new);
-        let old = source("fn a() {}\n", "fn t() {}", "");
-        assert!(same(&old, &source("fn a() {}\n", "fn other() {}", "")));
-        assert!(!same(&old, &source("fn b() {}\n", "fn t() {}", "")));
-        let followed = |after: &str| source("fn a() {}\n", "fn t() {}", after);
-        assert!(!same(&followed("fn b() {}\n"), &followed("fn c() {}\n")));
-        assert!(!same("", ""), "it is gone");
+    fn a_rust_file_counts_by_its_program() {
+        let old = "fn a() -> i32 {\n    1\n}\n";
+        let same = |new: &str| builds_the_same("src/a.rs", old, new);
+        for new in [
+            "//! Of a.\n\n/// Returns one.\nfn a() -> i32 { 1 /* so much */ }",
+            "fn a() -> i32 {\n    //! Returns one.\n    1 // so much\n}\n",
+            "fn a() -> i32 { 1 }\n#[cfg(test)]\nmod tests {\n    fn t() {}\n}\n",
+            "#[cfg(test)]\nmod tests { fn t() {} }\nfn a() -> i32 { 1 }\n",
+        ] {
+            assert!(same(new), "{new}");
+        }
+        for new in [
+            "fn a() -> i32 { 2 }",
+            "#[inline]\nfn a() -> i32 { 1 }",
+            "fn a() -> i32 { 1 }\n#[cfg(test)]\nmod tests {}\nfn b() {}\n",
+            "fn a() -> i32 { 1 }\n#[cfg(unix)]\nmod tests {}\n",
+            "fn a() -> i32 { 1",
+            "",
+        ] {
+            assert!(!same(new), "{new}");
+        }
+        assert!(!builds_the_same("src/a.rs", "", ""), "it is gone");
     }
 
     #[test]
