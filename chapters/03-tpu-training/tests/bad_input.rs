@@ -48,7 +48,13 @@ fn program(plugin: &Path) -> Command {
 fn train(plugin: &Path, out: &Path, words: &[&str], code: i32) -> String {
     let output = program(plugin)
         .args([
-            "train", "--device", "cpu", "--width", "4", "--conv", "products",
+            "train",
+            "--device",
+            "cpu",
+            "--width",
+            "4",
+            "--conv",
+            "convolution",
         ])
         .args(["--compile", "fast", "--quiet"])
         .args(words)
@@ -328,7 +334,7 @@ fn a_full_disk_is_a_failure_and_told_once(plugin: &Path) {
         .args(["train", "--device", "cpu", "--width", "4", "--epochs", "1"])
         .args([
             "--conv",
-            "products",
+            "convolution",
             "--compile",
             "fast",
             "--quiet",
