@@ -47,16 +47,8 @@ fn program(plugin: &Path) -> Command {
 /// Runs a small training and checks its exit code; returns what it said.
 fn train(plugin: &Path, out: &Path, words: &[&str], code: i32) -> String {
     let output = program(plugin)
-        .args([
-            "train",
-            "--device",
-            "cpu",
-            "--width",
-            "4",
-            "--conv",
-            "convolution",
-        ])
-        .args(["--compile", "fast", "--quiet"])
+        .args(["train", "--device", "cpu", "--width", "4"])
+        .args(["--conv", "convolution", "--compile", "fast", "--quiet"])
         .args(words)
         .arg("--out")
         .arg(out)
@@ -332,14 +324,8 @@ fn a_full_disk_is_a_failure_and_told_once(plugin: &Path) {
     let output = Command::new("sh")
         .args(["-c", script, env!("CARGO_BIN_EXE_tpu-training")])
         .args(["train", "--device", "cpu", "--width", "4", "--epochs", "1"])
-        .args([
-            "--conv",
-            "convolution",
-            "--compile",
-            "fast",
-            "--quiet",
-            "--out",
-        ])
+        .args(["--conv", "convolution", "--compile", "fast", "--quiet"])
+        .arg("--out")
         .arg(scratch.path())
         .env("PJRT_PLUGIN_LIBRARY_PATH", plugin)
         .output()
