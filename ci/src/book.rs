@@ -130,6 +130,12 @@ pub fn address(root: &Path) -> String {
     address_of(&root.join(PAGE))
 }
 
+/// The address of a chapter's first page.
+pub fn address_of_chapter(root: &Path, chapter: &str) -> String {
+    let folder = root.join(PAGE).with_file_name(chapter);
+    address_of(&folder.join("index.html"))
+}
+
 /// A file as an address for a browser.
 pub fn address_of(page: &Path) -> String {
     let mut address = String::from("file://");

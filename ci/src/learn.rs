@@ -112,10 +112,10 @@ pub fn run(args: Args, root: &Path) -> anyhow::Result<ExitCode> {
         rendered = phases.time("book", || render(root))?;
         if ran && rendered && i + 1 < chapters.len() {
             eprintln!(
-                "after {}: {} shows chapter {} with your figures; reload it when more have run",
+                "after {}: chapter {} stands in the book with your figures: {}",
                 time(phases.total()),
-                book::address(root),
-                chapter.name
+                chapter.name,
+                book::address_of_chapter(root, chapter.name)
             );
         }
     }

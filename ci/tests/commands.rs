@@ -282,8 +282,11 @@ fn learn_runs_the_chapters_and_names_the_page() {
         .stdout(contains("  01-cpu  "))
         .stdout(contains("file:///"))
         .stdout(predicates::str::ends_with("/book/html/index.html\n"))
-        .stderr(contains("shows chapter 01-cpu with your figures"))
-        .stderr(contains("shows chapter 04-sweep").not());
+        .stderr(contains(
+            "chapter 01-cpu stands in the book with your figures: file:///",
+        ))
+        .stderr(contains("/book/html/01-cpu/index.html\n"))
+        .stderr(contains("chapter 04-sweep stands").not());
     let called = |name: &str| fs::read_to_string(project.path(name)).unwrap();
     assert_eq!(
         called("chapter.called"),

@@ -73,19 +73,19 @@ fn built_from(manifest: &str) -> Option<toml::Table> {
 /// Comments are no tokens.
 fn tokens(source: &str) -> Option<String> {
     let tokens: TokenStream = source.parse().ok()?;
-    Some(program(tokens).to_string())
+    Some(of_the_program(tokens).to_string())
 }
 
-fn program(tokens: TokenStream) -> TokenStream {
+fn of_the_program(tokens: TokenStream) -> TokenStream {
     let trees: Vec<TokenTree> = tokens.into_iter().collect();
-    let mut program = TokenStream::new();
+    let mut kept = TokenStream::new();
     let mut rest = trees.as_slice();
     while let [first, after @ ..] = rest {
         rest = match beside(rest) {
             0 => {
-                program.extend([match first {
+                kept.extend([match first {
                     TokenTree::Group(group) => {
-                        Group::new(group.delimiter(), self::program(group.stream())).into()
+                        Group::new(group.delimiter(), of_the_program(group.stream())).into()
                     }
                     token => token.clone(),
                 }]);
@@ -94,7 +94,7 @@ fn program(tokens: TokenStream) -> TokenStream {
             length => rest.get(length..).unwrap_or_default(),
         };
     }
-    program
+    kept
 }
 
 /// How many of the first tokens are a text of documentation or a module of tests.
